@@ -1,0 +1,111 @@
+# Everything that a person or a machine does with this repository. `make demo`
+# and `make check` are the two that a newcomer needs.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+BIN := $(CURDIR)/bin
+TOOLS := $(BIN)/tools
+
+# One CGO setting, one set of build tags and -trimpath for every binary, so that
+# they share their packages in the build cache. Only the race detector needs
+# cgo. The tag integration makes lnd's key derivation cheap: it is for the lnd
+# that the tests and the demo run, never for what is shipped.
+TAGS := signrpc walletrpc chainrpc invoicesrpc peersrpc
+LND_TAGS := $(TAGS) integration
+
+VERSION := 0.1.0
+COMMIT := $(shell git describe --always --dirty --abbrev=40 2>/dev/null)
+PKG := github.com/socketd/socketd
+LDFLAGS := -s -w \
+	-X $(PKG)/sidecar.version=$(VERSION) -X $(PKG)/sidecar.commit=$(COMMIT) \
+	-X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+GO_BUILD := CGO_ENABLED=0 go build -trimpath
+GO_TEST := go test -trimpath
+
+LND := github.com/lightningnetwork/lnd/cmd
+BTCD := github.com/btcsuite/btcd
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / \
+		{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build socketd, socketcli and socketdev into bin/
+	$(GO_BUILD) -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o $(BIN)/ \
+		./cmd/socketd ./cmd/socketcli ./cmd/socketdev
+
+.PHONY: install
+install: ## Install socketd and socketcli where go install puts programs
+	CGO_ENABLED=0 go install -trimpath -tags "$(TAGS)" \
+		-ldflags "$(LDFLAGS)" ./cmd/socketd ./cmd/socketcli
+
+.PHONY: demo
+demo: preflight nodes build ## Run the main job between two real lnd nodes
+	@$(BIN)/socketdev demo
+
+.PHONY: check
+check: packages rpc-check lint race itest ## Pass every test there is
+
+.PHONY: unit
+unit: ## Run the unit tests without the race detector
+	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS)" ./...
+
+.PHONY: race
+race: packages ## Run the unit tests under the race detector
+	CGO_ENABLED=1 $(GO_TEST) -tags "$(TAGS)" -race ./...
+
+.PHONY: itest
+itest: nodes build ## Run the integration tests: real lnds, real binaries
+	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS) itest" -count=1 -timeout 20m \
+		./internal/regtest ./itest
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Run the linter over everything
+	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## Format the source
+	$(TOOLS)/golangci-lint fmt ./...
+
+.PHONY: rpc
+rpc: $(TOOLS)/protoc-gen-go ## Generate the API code from the proto files
+	cd socketrpc && PATH="$(TOOLS):$$PATH" buf lint && \
+		PATH="$(TOOLS):$$PATH" buf generate
+
+.PHONY: rpc-check
+rpc-check: rpc ## Fail if the generated code is not current
+	@git diff --exit-code --stat -- socketrpc || \
+		{ echo "socketrpc: commit what make rpc generates"; exit 1; }
+
+# The nodes for the tests and the demo, and the developer tools, are built from
+# the versions that go.mod and tools/go.mod pin.
+
+.PHONY: nodes
+nodes:
+	@scripts/progress.sh "lnd, lncli, btcd and btcctl" "$(LND_TAGS)" \
+		$(BIN)/ $(LND)/lnd $(LND)/lncli $(BTCD) $(BTCD)/cmd/btcctl
+
+$(TOOLS)/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(TOOLS) CGO_ENABLED=0 go install -trimpath \
+		-ldflags "-s -w" \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/protoc-gen-go: tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(TOOLS) CGO_ENABLED=0 go install -trimpath \
+		-ldflags "-s -w" \
+		github.com/bufbuild/buf/cmd/buf \
+		google.golang.org/protobuf/cmd/protoc-gen-go \
+		google.golang.org/grpc/cmd/protoc-gen-go-grpc \
+		github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway \
+		github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2
+
+.PHONY: preflight
+preflight:
+	@scripts/preflight.sh
+
+.PHONY: packages
+packages: preflight
+	@scripts/packages.sh

@@ -1,0 +1,142 @@
+package relay
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Event tells what happened to a socket. It is one of EventPinned, EventUsed
+// and EventClosed.
+type Event interface {
+	// isEvent keeps the set of events closed.
+	isEvent()
+}
+
+// EventPinned tells that a leg took a client, or changed it.
+type EventPinned struct {
+	// SocketID names the socket.
+	SocketID ID
+
+	// Leg is the leg that took the client.
+	Leg Leg
+
+	// Old is the address of the client that was there before. It is the
+	// zero value if there was none.
+	Old netip.AddrPort
+
+	// New is the address of the client that the leg has now.
+	New netip.AddrPort
+}
+
+// EventUsed answers a call of Socket.Watch: the leg admitted a packet.
+type EventUsed struct {
+	// SocketID names the socket.
+	SocketID ID
+
+	// Leg is the leg that was watched.
+	Leg Leg
+}
+
+// EventClosed tells that a socket has ended: its ports are closed. It is the
+// last event of the socket, and comes exactly once.
+type EventClosed struct {
+	// SocketID names the socket.
+	SocketID ID
+
+	// Reason tells what ended it.
+	Reason CloseReason
+}
+
+func (EventPinned) isEvent() {}
+func (EventUsed) isEvent()   {}
+func (EventClosed) isEvent() {}
+
+// CloseReason tells what ended a socket.
+type CloseReason uint8
+
+const (
+	// CloseStopped means that Socket.Close was called.
+	CloseStopped CloseReason = iota + 1
+
+	// CloseIdle means that nothing passed for Options.IdleTimeout.
+	CloseIdle
+
+	// CloseLifetime means that Options.ExpiresAt came.
+	CloseLifetime
+
+	// CloseShutdown means that the relay has shut down.
+	CloseShutdown
+
+	// CloseError means that the system took a port away: nothing could be
+	// read from it any more.
+	CloseError
+)
+
+// String returns the reason in one word.
+func (r CloseReason) String() string {
+	switch r {
+	case CloseStopped:
+		return "stopped"
+
+	case CloseIdle:
+		return "idle"
+
+	case CloseLifetime:
+		return "lifetime"
+
+	case CloseShutdown:
+		return "shutdown"
+
+	case CloseError:
+		return "error"
+
+	default:
+		return "reason " + strconv.Itoa(int(r))
+	}
+}
+
+// DropReason tells why a packet that arrived at a leg was not relayed.
+type DropReason uint8
+
+const (
+	// DropStranger counts packets that came from elsewhere than the leg's
+	// client, and packets from sources that no leg takes as its client.
+	DropStranger DropReason = iota
+
+	// DropNoClient counts packets of the leg's client that came while the
+	// other leg had no client to send them to.
+	DropNoClient
+
+	// DropSendError counts packets of the leg's client that the system
+	// refused to send out of the other leg, because they were too long
+	// for it, had no route, or met a full send queue.
+	DropSendError
+
+	// DropKernel counts packets that came faster than the leg could read
+	// them, and that the system dropped. It is known when the next packet
+	// is read, and on Linux only.
+	DropKernel
+
+	// numDropReasons is the number of reasons.
+	numDropReasons
+)
+
+// String returns the reason as it is shown to users.
+func (r DropReason) String() string {
+	switch r {
+	case DropStranger:
+		return "stranger"
+
+	case DropNoClient:
+		return "no_client"
+
+	case DropSendError:
+		return "send_error"
+
+	case DropKernel:
+		return "kernel"
+
+	default:
+		return "reason " + strconv.Itoa(int(r))
+	}
+}

@@ -1,0 +1,480 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Config says how a relay works.
+type Config struct {
+	// Listen is the address that the ports are opened on. The zero value
+	// means all addresses of both families, or of IPv4 where the machine
+	// has no IPv6.
+	Listen netip.Addr
+
+	// SelfAddrs are further addresses that lead to the relay's own ports,
+	// such as the public one of a machine behind a NAT. No leg takes one
+	// of the relay's own ports as its client. The addresses of the
+	// machine's interfaces are known anyway.
+	SelfAddrs []netip.Addr
+
+	// Ports is where public ports are taken from. A socket needs two.
+	Ports PortRange
+
+	// PortRest is how long a port that was in use is not given out again.
+	PortRest time.Duration
+
+	// MaxSockets is how many sockets may be open at once, at least 1.
+	MaxSockets int
+
+	// PinTimeout is the silence of a leg's client after which the leg
+	// takes the next source. It is more than 0.
+	PinTimeout time.Duration
+
+	// Logger is where the relay logs. What strangers can cause is logged
+	// at debug level only. Nil means nowhere.
+	Logger *slog.Logger
+}
+
+// validate tells what is wrong with the configuration.
+func (c *Config) validate() error {
+	if err := c.Ports.validate(); err != nil {
+		return err
+	}
+
+	for _, addr := range c.SelfAddrs {
+		if !isUnicast(addr.Unmap()) {
+			return fmt.Errorf("self address %v: want an address "+
+				"of one machine", addr)
+		}
+	}
+
+	switch {
+	case c.Ports.size() < 2:
+		return fmt.Errorf("port range %v: a socket needs two ports",
+			c.Ports)
+
+	case c.Listen.IsMulticast() || c.Listen == broadcast:
+		return fmt.Errorf("listen address %v: want an address of "+
+			"this machine", c.Listen)
+
+	case c.PortRest < 0:
+		return fmt.Errorf("port rest %v is negative", c.PortRest)
+
+	case c.MaxSockets < 1:
+		return fmt.Errorf("max sockets %d: want at least 1",
+			c.MaxSockets)
+
+	case c.PinTimeout <= 0:
+		return fmt.Errorf("pin timeout %v: want more than 0",
+			c.PinTimeout)
+
+	default:
+		return nil
+	}
+}
+
+// Relay opens sockets and ends them.
+type Relay struct {
+	// The following fields are set by New and never change.
+
+	cfg    Config
+	log    *slog.Logger
+	notify func(Event)
+	ports  *portPool
+	self   *selfAddrs
+
+	// epoch is what an instant counts from.
+	epoch time.Time
+
+	// wake tells Run to look at failed and queue again. It holds one
+	// token.
+	wake chan struct{}
+
+	// opening counts the calls of Open that are under way. It only grows
+	// with mu held and closed not set, so that Run can wait for it.
+	opening sync.WaitGroup
+
+	// mu guards the following fields, and those of Socket that say so. It
+	// is never held during a system call or a call of notify.
+	mu sync.Mutex
+
+	// running is set when Run is called.
+	running bool
+
+	// closed is set when no socket may be opened any more.
+	closed bool
+
+	// sockets holds the open sockets.
+	sockets map[ID]*Socket
+
+	// reserved is the number of places that calls of Open hold for sockets
+	// to come.
+	reserved int
+
+	// opened is the number of sockets that ever were open.
+	opened uint64
+
+	// queue orders the sockets that can end by themselves.
+	queue deadlines
+
+	// failed holds sockets that lost a port, for Run to end them.
+	failed []*Socket
+}
+
+// New makes a relay. It does no I/O; an error means that the configuration is
+// wrong.
+//
+// The relay calls notify with what happens to its sockets, never with a lock
+// held, and from many goroutines at once; the events of one leg come in order.
+// Packets wait meanwhile, so notify must not block. It may ask the relay and
+// its sockets anything, but must not call Socket.Close, which waits for events
+// under way. An event may come before the call of Open that it follows from
+// has returned. Nil means that nobody wants to know.
+func New(cfg Config, notify func(Event)) (*Relay, error) {
+	cfg.Listen = cfg.Listen.Unmap()
+	cfg.SelfAddrs = slices.Clone(cfg.SelfAddrs)
+
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+
+	if notify == nil {
+		notify = func(Event) {}
+	}
+
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+
+	return &Relay{
+		cfg:    cfg,
+		log:    log,
+		notify: notify,
+		ports:  newPortPool(cfg.Ports, cfg.PortRest),
+		self: newSelfAddrs(
+			append(slices.Clone(cfg.SelfAddrs), cfg.Listen)...,
+		),
+		epoch:   time.Now(),
+		wake:    make(chan struct{}, 1),
+		sockets: make(map[ID]*Socket),
+	}, nil
+}
+
+// Run ends sockets whose time is over until the context is done. Then it ends
+// all of them, and Open fails with ErrClosed from then on. When Run returns
+// every port is closed, every goroutine of the relay is gone, and every event
+// was delivered. It can be called once; it returns nil after a shutdown.
+func (r *Relay) Run(ctx context.Context) error {
+	r.mu.Lock()
+	running := r.running
+	r.running = true
+	r.mu.Unlock()
+
+	if running {
+		return errors.New("relay: Run was called twice")
+	}
+
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+
+	for ctx.Err() == nil {
+		timer.Reset(r.endDue(ctx))
+
+		select {
+		case <-timer.C:
+		case <-r.wake:
+		case <-ctx.Done():
+		}
+	}
+
+	r.shutdown()
+
+	return nil
+}
+
+// Open opens a socket on two ports and relays from then on. If it fails
+// nothing stays behind. The error is ErrClosed, ErrTooManySockets,
+// ErrNoFreePort, ErrProtocol, ErrOptions, or what the system said.
+func (r *Relay) Open(opts Options) (*Socket, error) {
+	if err := opts.validate(time.Now()); err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+
+	if err := r.reserve(); err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	defer r.opening.Done()
+
+	ports, err := r.listen()
+	if err != nil {
+		r.unreserve()
+
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+
+	s := r.newSocket(opts, ports)
+	if !r.register(s) {
+		r.unlisten(ports[:]...)
+
+		return nil, fmt.Errorf("open socket: %w", ErrClosed)
+	}
+
+	r.log.Debug("Socket opened", "socket", s.id.String(), "port1",
+		s.Port(Leg1), "port2", s.Port(Leg2))
+
+	return s, nil
+}
+
+// Socket returns the open socket of that id.
+func (r *Relay) Socket(id ID) (*Socket, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	s, ok := r.sockets[id]
+
+	return s, ok
+}
+
+// Sockets returns the open sockets, the oldest first.
+func (r *Relay) Sockets() []*Socket {
+	r.mu.Lock()
+	sockets := make([]*Socket, 0, len(r.sockets))
+	for _, s := range r.sockets {
+		sockets = append(sockets, s)
+	}
+	r.mu.Unlock()
+
+	slices.SortFunc(sockets, func(a, b *Socket) int {
+		return cmp.Compare(a.seq, b.seq)
+	})
+
+	return sockets
+}
+
+// NumSockets returns the number of open sockets.
+func (r *Relay) NumSockets() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	return len(r.sockets)
+}
+
+// endDue ends the sockets that lost a port and those whose time is over, and
+// returns how long nothing else has to end. It stops early if the context ends.
+func (r *Relay) endDue(ctx context.Context) time.Duration {
+	for ctx.Err() == nil {
+		s, reason, wait := r.nextDue()
+		if s == nil {
+			return wait
+		}
+
+		r.end(s, reason)
+	}
+
+	return 0
+}
+
+// end ends a socket that nobody else waits for.
+func (r *Relay) end(s *Socket, reason CloseReason) {
+	if err := s.end(reason); err != nil {
+		r.log.Warn("Closing a socket's ports", "socket", s.id.String(),
+			"err", err)
+	}
+}
+
+// nextDue returns a socket to end and why, or nil and how long there is none.
+func (r *Relay) nextDue() (*Socket, CloseReason, time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	if last := len(r.failed) - 1; last >= 0 {
+		s := r.failed[last]
+		r.failed = slices.Delete(r.failed, last, last+1)
+
+		return s, CloseError, 0
+	}
+
+	wall := time.Now()
+	now := r.instant(wall)
+	s, reason := r.queue.next(now, wall)
+
+	return s, reason, r.queue.wait(now)
+}
+
+// shutdown lets no further socket be opened and ends all that are open.
+func (r *Relay) shutdown() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+
+	r.opening.Wait()
+
+	for _, s := range r.Sockets() {
+		r.end(s, CloseShutdown)
+	}
+}
+
+// reserve holds a place for one socket. Once it succeeds, the caller must see
+// to opening.Done, and give the place back by unreserve or register.
+func (r *Relay) reserve() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	if r.closed {
+		return ErrClosed
+	}
+
+	if len(r.sockets)+r.reserved >= r.cfg.MaxSockets {
+		return fmt.Errorf("%w: all %d are open", ErrTooManySockets,
+			r.cfg.MaxSockets)
+	}
+
+	r.reserved++
+	r.opening.Add(1)
+
+	return nil
+}
+
+// unreserve gives a place back.
+func (r *Relay) unreserve() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.reserved--
+}
+
+// register puts the socket on its reserved place and starts it. It reports
+// false, and gives the place back, if the relay has shut down.
+func (r *Relay) register(s *Socket) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.reserved--
+	if r.closed {
+		return false
+	}
+
+	s.seq = r.opened
+	r.opened++
+	r.sockets[s.id] = s
+
+	// Whoever finds the socket from now on may end it, which waits for its
+	// goroutines: they have to be there.
+	s.start()
+
+	now := time.Now()
+	if r.queue.add(s, r.instant(now), now) {
+		r.wakeRun()
+	}
+
+	return true
+}
+
+// remove forgets a socket whose ports are closed.
+func (r *Relay) remove(s *Socket) {
+	r.mu.Lock()
+	delete(r.sockets, s.id)
+	r.queue.remove(s)
+	r.mu.Unlock()
+
+	r.ports.retire(time.Now(), s.Port(Leg1), s.Port(Leg2))
+}
+
+// fail hands Run a socket that lost a port.
+func (r *Relay) fail(s *Socket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	r.failed = append(r.failed, s)
+	r.wakeRun()
+}
+
+// wakeRun makes Run look again.
+func (r *Relay) wakeRun() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// listen opens two ports of the range.
+func (r *Relay) listen() ([2]*udpPort, error) {
+	// Ports that other programs have stay out of the pool until this
+	// search ends, so that none is tried twice.
+	var foreign []uint16
+	defer func() {
+		r.ports.giveBack(foreign...)
+	}()
+
+	var ports [2]*udpPort
+	for i := range ports {
+		port, err := r.listenNext(&foreign)
+		if err != nil {
+			r.unlisten(ports[:i]...)
+		}
+
+		switch {
+		case errors.Is(err, ErrNoFreePort):
+			return ports, fmt.Errorf("%w: %s", err,
+				r.ports.describe(time.Now(), len(foreign)))
+
+		case err != nil:
+			return ports, err
+		}
+
+		ports[i] = port
+	}
+
+	return ports, nil
+}
+
+// listenNext opens one port of the range. Those that other programs have are
+// added to foreign.
+func (r *Relay) listenNext(foreign *[]uint16) (*udpPort, error) {
+	for {
+		num, ok := r.ports.take(time.Now())
+		if !ok {
+			return nil, ErrNoFreePort
+		}
+
+		port, err := openPort(r.cfg.Listen, num)
+		switch {
+		case err == nil:
+			return port, nil
+
+		case isAddrInUse(err):
+			*foreign = append(*foreign, num)
+
+		default:
+			r.ports.giveBack(num)
+
+			return nil, fmt.Errorf("open port %d: %w", num, err)
+		}
+	}
+}
+
+// unlisten closes ports that no client has heard of.
+func (r *Relay) unlisten(ports ...*udpPort) {
+	for _, port := range ports {
+		if err := port.close(); err != nil {
+			r.log.Warn("Closing a port", "port", port.num, "err",
+				err)
+		}
+
+		r.ports.giveBack(port.num)
+	}
+}
+
+// instant returns a time on the relay's monotonic clock.
+func (r *Relay) instant(now time.Time) instant {
+	return instant(now.Sub(r.epoch))
+}

@@ -1,0 +1,280 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options says what socket to open.
+type Options struct {
+	// Protocol is what the clients speak.
+	Protocol Protocol
+
+	// IdleTimeout ends the socket when nothing passed in either direction
+	// for so long. Dropped packets do not count. 0 means never.
+	IdleTimeout time.Duration
+
+	// ExpiresAt ends the socket, used or not. It is compared with the wall
+	// clock. The zero value means never.
+	ExpiresAt time.Time
+}
+
+// validate tells what is wrong with the options.
+func (o *Options) validate(now time.Time) error {
+	switch {
+	case o.Protocol != UDP:
+		return fmt.Errorf("%w: %v", ErrProtocol, o.Protocol)
+
+	case o.IdleTimeout < 0:
+		return fmt.Errorf("%w: the idle timeout %v is negative",
+			ErrOptions, o.IdleTimeout)
+
+	case !o.ExpiresAt.IsZero() && !o.ExpiresAt.After(now):
+		return fmt.Errorf("%w: the lifetime ended at %v", ErrOptions,
+			o.ExpiresAt.UTC().Format(time.RFC3339))
+
+	default:
+		return nil
+	}
+}
+
+// Socket is an open pair of ports. Its methods may be called by anybody at any
+// time, also after its end.
+type Socket struct {
+	// The following fields are set by Open and never change.
+
+	relay     *Relay
+	id        ID
+	opts      Options
+	createdAt time.Time
+
+	// seq orders sockets by age.
+	seq uint64
+
+	// legs holds leg 1 and leg 2.
+	legs [2]*leg
+
+	// running is done when both goroutines are gone.
+	running sync.WaitGroup
+
+	// ending is set by the one caller that ends the socket.
+	ending atomic.Bool
+
+	// ended is closed when the socket has ended and that was told.
+	ended chan struct{}
+
+	// closeErr is what went wrong with closing the ports. It is written
+	// before ended is closed, and read after.
+	closeErr error
+
+	// The relay's lock guards the following fields.
+
+	// wakeAt is when to see whether the socket's time is over.
+	wakeAt instant
+
+	// queueIndex is the socket's place in the relay's queue.
+	queueIndex int
+}
+
+// newSocket makes a socket of two open ports. Nothing is relayed before start.
+func (r *Relay) newSocket(opts Options, ports [2]*udpPort) *Socket {
+	// Without its monotonic part the time is compared by the wall clock.
+	opts.ExpiresAt = opts.ExpiresAt.Round(0)
+
+	now := time.Now()
+	s := &Socket{
+		relay:      r,
+		id:         newID(),
+		opts:       opts,
+		createdAt:  now.Round(0),
+		ended:      make(chan struct{}),
+		queueIndex: notQueued,
+	}
+
+	for i, port := range ports {
+		s.legs[i] = &leg{
+			relay:    r,
+			socketID: s.id,
+			num:      Leg1 + Leg(i),
+			port:     port,
+		}
+		s.legs[i].traffic.lastPassed.Store(r.instant(now))
+	}
+
+	s.legs[0].peer, s.legs[1].peer = s.legs[1], s.legs[0]
+
+	return s
+}
+
+// start begins to relay.
+func (s *Socket) start() {
+	for _, l := range s.legs {
+		s.running.Go(func() {
+			s.serve(l)
+		})
+	}
+}
+
+// serve relays what arrives at the leg until its port is closed.
+func (s *Socket) serve(l *leg) {
+	err := l.port.serve(l.handle)
+	if s.ending.Load() {
+		return
+	}
+
+	// Nobody closed the port, yet it is gone. This goroutine cannot wait
+	// for its own end, so Run has to end the socket.
+	s.relay.log.Warn("Port failed", "socket", s.id.String(),
+		"port", l.port.num, "err", err)
+
+	s.relay.fail(s)
+}
+
+// ID returns the socket's name.
+func (s *Socket) ID() ID {
+	return s.id
+}
+
+// Protocol returns what the clients speak.
+func (s *Socket) Protocol() Protocol {
+	return s.opts.Protocol
+}
+
+// Port returns the public port of a leg, which is Leg1 or Leg2.
+func (s *Socket) Port(leg Leg) uint16 {
+	return s.leg(leg).port.num
+}
+
+// CreatedAt returns when the socket was opened.
+func (s *Socket) CreatedAt() time.Time {
+	return s.createdAt
+}
+
+// ExpiresAt returns when the socket's lifetime ends. The zero value means
+// never.
+func (s *Socket) ExpiresAt() time.Time {
+	return s.opts.ExpiresAt
+}
+
+// Watch asks for one EventUsed when the leg, Leg1 or Leg2, next admits a
+// packet. Asking again before it came changes nothing.
+func (s *Socket) Watch(leg Leg) {
+	s.leg(leg).watched.Store(true)
+}
+
+// Stats is what a socket's counters say at one moment. Packets go on while
+// they are read, so that sums may be a few packets apart.
+type Stats struct {
+	// Leg1 is about the side of the first port.
+	Leg1 LegStats
+
+	// Leg2 is about the side of the second port.
+	Leg2 LegStats
+}
+
+// LegStats is what the counters of one leg say.
+type LegStats struct {
+	// Port is the leg's public port.
+	Port uint16
+
+	// Client is the address that the leg is pinned to. It is the zero
+	// value while the leg has no client.
+	Client netip.AddrPort
+
+	// PacketsIn and BytesIn count what the leg's clients sent and the leg
+	// admitted, also what was dropped afterwards for want of a client on
+	// the other leg or by a send error. Bytes are bytes of payload.
+	PacketsIn uint64
+	BytesIn   uint64
+
+	// PacketsOut and BytesOut count what was sent to the leg's clients.
+	PacketsOut uint64
+	BytesOut   uint64
+
+	// Drops counts the packets that arrived at this leg and were dropped.
+	// It has every reason, also those with a count of 0.
+	Drops map[DropReason]uint64
+
+	// LastSeen is when the leg last admitted a packet. The zero value
+	// means never.
+	LastSeen time.Time
+}
+
+// Stats returns the socket's counters as they are now.
+func (s *Socket) Stats() Stats {
+	return Stats{
+		Leg1: s.leg(Leg1).stats(),
+		Leg2: s.leg(Leg2).stats(),
+	}
+}
+
+// Close ends the socket. When it returns the ports are closed, nothing is
+// relayed any more, and EventClosed was delivered. It may be called again, and
+// then returns the same; only the first call has an effect. The error is what
+// the system said to closing the ports, which are gone all the same.
+func (s *Socket) Close() error {
+	return s.end(CloseStopped)
+}
+
+// end ends the socket for the reason, unless that is done or under way. It
+// returns when the socket has ended.
+func (s *Socket) end(reason CloseReason) error {
+	if !s.ending.CompareAndSwap(false, true) {
+		<-s.ended
+
+		return s.closeErr
+	}
+
+	for _, l := range s.legs {
+		s.closeErr = errors.Join(s.closeErr, l.port.close())
+	}
+
+	s.running.Wait()
+	s.relay.remove(s)
+
+	s.relay.log.Debug("Socket closed", "socket", s.id.String(),
+		"reason", reason)
+
+	s.relay.notify(EventClosed{SocketID: s.id, Reason: reason})
+	close(s.ended)
+
+	return s.closeErr
+}
+
+// canEnd tells whether the socket has a limit that can end it.
+func (s *Socket) canEnd() bool {
+	return s.opts.IdleTimeout > 0 || !s.opts.ExpiresAt.IsZero()
+}
+
+// due returns how long the socket still has if nothing passes, and what will
+// end it then. Its time is over if that is not positive.
+func (s *Socket) due(now instant, wall time.Time) (CloseReason, time.Duration) {
+	reason, left := CloseLifetime, maxWait
+
+	if !s.opts.ExpiresAt.IsZero() {
+		left = s.opts.ExpiresAt.Sub(wall)
+	}
+
+	if s.opts.IdleTimeout > 0 {
+		passed := max(
+			s.legs[0].traffic.lastPassed.Load(),
+			s.legs[1].traffic.lastPassed.Load(),
+		)
+
+		idle := s.opts.IdleTimeout - now.sub(passed)
+		if idle < left {
+			reason, left = CloseIdle, idle
+		}
+	}
+
+	return reason, left
+}
+
+// leg returns the leg of that number, which is Leg1 or Leg2.
+func (s *Socket) leg(num Leg) *leg {
+	return s.legs[num-Leg1]
+}

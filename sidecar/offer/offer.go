@@ -1,0 +1,259 @@
+// Package offer is the deal between two nodes about a socket: the states of an
+// offer, what moves it from one to another, and the manager that keeps both
+// sides of it in agreement over messages that may be lost.
+//
+// The package knows neither lnd nor the relay. Messages go out through a
+// Messenger and come in through Manager.Receive; records go to a Store; what
+// happened goes out as events. docs/protocol.md is the specification.
+package offer
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/socketd/socketd/sidecar/wire"
+)
+
+const (
+	// MaxLifetime is how far ahead the expiry of an offer may be.
+	MaxLifetime = 7 * 24 * time.Hour
+
+	// Slack is by how much the clocks of two nodes may differ. It is also
+	// how long an offer that has ended is remembered after its expiry, so
+	// that a late message acts on nothing.
+	Slack = 10 * time.Minute
+)
+
+// ID names an offer, a message or a socket. Its String is hex.
+type ID = wire.ID
+
+// Protocol is what a socket relays.
+type Protocol = wire.Protocol
+
+const (
+	// UDP is datagrams.
+	UDP = wire.ProtocolUDP
+
+	// TCP is streams.
+	TCP = wire.ProtocolTCP
+)
+
+// Legs is a set of legs, those that an offer grants.
+type Legs = wire.Legs
+
+const (
+	// Leg1 has only leg 1.
+	Leg1 = wire.Leg1
+
+	// Leg2 has only leg 2.
+	Leg2 = wire.Leg2
+)
+
+// PubKey is the public key of a node, compressed.
+type PubKey [33]byte
+
+// String returns the key in hex.
+func (k PubKey) String() string {
+	return hex.EncodeToString(k[:])
+}
+
+// Direction tells whether an offer came in or went out.
+type Direction uint8
+
+const (
+	// Incoming offers were made by the peer. We are the far end.
+	Incoming Direction = 0
+
+	// Outgoing offers were made by us. We are the host.
+	Outgoing Direction = 1
+)
+
+// String returns the direction's name.
+func (d Direction) String() string {
+	switch d {
+	case Incoming:
+		return "INCOMING"
+
+	case Outgoing:
+		return "OUTGOING"
+	}
+
+	return strconv.Itoa(int(d))
+}
+
+// State is where an offer stands. Names and numbers are those of the API.
+type State uint8
+
+const (
+	// StateQueued is an outgoing offer that was not sent yet.
+	StateQueued State = 0
+
+	// StateSent is an outgoing offer that was sent. No socketd has
+	// answered.
+	StateSent State = 1
+
+	// StatePending is an offer that the far end has, and that nobody has
+	// decided about.
+	StatePending State = 2
+
+	// StateAccepted is an offer that was accepted. It stays so past its
+	// expiry, until one of the nodes ends it.
+	StateAccepted State = 3
+
+	// StateRejected is an offer that the far end, or its socketd, turned
+	// down.
+	StateRejected State = 4
+
+	// StateExpired is an offer whose time ran out before it was used.
+	StateExpired State = 5
+
+	// StateClosed is an offer that was ended after it was accepted, or by
+	// the far end before.
+	StateClosed State = 6
+
+	// StateWithdrawn is an offer that the host took back before it was
+	// accepted.
+	StateWithdrawn State = 7
+
+	// StateFailed is a number of the API. No offer gets there.
+	StateFailed State = 8
+)
+
+// stateNames has the API's names of the states, by number.
+var stateNames = [...]string{
+	"QUEUED", "SENT", "PENDING", "ACCEPTED", "REJECTED", "EXPIRED",
+	"CLOSED", "WITHDRAWN", "FAILED",
+}
+
+// String returns the state's name as the API has it.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+
+	return strconv.Itoa(int(s))
+}
+
+// Pending tells whether nobody has decided about an offer in this state.
+func (s State) Pending() bool {
+	return s <= StatePending
+}
+
+// Ended tells whether an offer in this state is over.
+func (s State) Ended() bool {
+	return s > StateAccepted
+}
+
+// Offer is the record of an offer, on either side. Addrs is not changed once
+// the record is made.
+type Offer struct {
+	// ID is the id of the message that made the offer.
+	ID ID
+
+	// Peer is the other node: the host of an incoming offer, the far end of
+	// an outgoing one.
+	Peer PubKey
+
+	Direction Direction
+	State     State
+
+	// Host is the node that hosts the socket.
+	Host PubKey
+
+	Protocol Protocol
+
+	// Addrs are the addresses of the host, the preferred one first. What an
+	// incoming offer has here is what the peer says, and may point
+	// anywhere.
+	Addrs []netip.Addr
+
+	Port1 uint16
+	Port2 uint16
+
+	// Legs are the legs that are granted to the far end.
+	Legs Legs
+
+	// Label is the name that the socket's owner gave it, or empty.
+	Label string
+
+	// ReplyTo is the request that the offer answers, or zero.
+	ReplyTo ID
+
+	// SocketID is the id of the socket on its host.
+	SocketID ID
+
+	// CreatedAt is when the record was made, by our clock.
+	CreatedAt time.Time
+
+	// ExpiresAt is when the offer ends here if it is not used.
+	ExpiresAt time.Time
+
+	// EndedAt is when the offer ended, and zero while it has not.
+	EndedAt time.Time
+
+	// Reason is why the offer was rejected or closed, or empty.
+	Reason string
+
+	// DecisionID is the id of the accept or reject message that decided
+	// about the offer, or zero.
+	DecisionID ID
+}
+
+// key returns the offer's key.
+func (o Offer) key() offerKey {
+	return offerKey{peer: o.Peer, id: o.ID}
+}
+
+// forgetAt returns when an offer that has ended is forgotten.
+func (o Offer) forgetAt() time.Time {
+	return later(o.ExpiresAt, o.EndedAt).Add(Slack)
+}
+
+// message returns the message that makes the offer.
+func (o Offer) message() *wire.Offer {
+	return &wire.Offer{
+		ID:        o.ID,
+		ReplyTo:   o.ReplyTo,
+		Protocol:  o.Protocol,
+		Addrs:     o.Addrs,
+		Port1:     o.Port1,
+		Port2:     o.Port2,
+		Legs:      o.Legs,
+		Admission: wire.AdmissionOpen,
+		Expiry:    uint64(o.ExpiresAt.Unix()),
+		SocketID:  o.SocketID,
+		Label:     o.Label,
+	}
+}
+
+// offerKey is what an offer is looked up by: its id, and the node that the id
+// counts for.
+type offerKey struct {
+	peer PubKey
+	id   ID
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+
+	return b
+}
+
+// sortOffers sorts offers by when they were made, oldest first.
+func sortOffers(offers []Offer) {
+	slices.SortFunc(offers, func(a, b Offer) int {
+		return cmp.Or(
+			a.CreatedAt.Compare(b.CreatedAt),
+			bytes.Compare(a.ID[:], b.ID[:]),
+			bytes.Compare(a.Peer[:], b.Peer[:]),
+		)
+	})
+}

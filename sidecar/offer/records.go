@@ -1,0 +1,277 @@
+package offer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/socketd/socketd/sidecar/wire"
+)
+
+// change is what happens to an offer.
+type change struct {
+	trigger trigger
+
+	// cause is the id of the message that caused the change, or zero.
+	cause ID
+
+	// decision is the id of the message that decides about the offer, ours
+	// or the peer's, or zero.
+	decision ID
+
+	// reason is why, or empty.
+	reason string
+}
+
+// apply changes an offer: the record first, and then what follows from it. It
+// returns the offer as it is now. The caller holds mu.
+func (m *Manager) apply(ctx context.Context, o Offer,
+	c change) (Offer, outcome, error) {
+
+	out, err := transition(o.Direction, o.State, c.trigger)
+	if err != nil {
+		return o, out, err
+	}
+
+	var send *delivery
+	if out.send != 0 {
+		send, err = newDelivery(o, out.send, c)
+		if err != nil {
+			return o, out, err
+		}
+	}
+
+	if out.verdict == verdictMove {
+		after := o
+		after.State = out.next
+		if after.State.Ended() {
+			after.EndedAt = time.Now()
+			after.Reason = c.reason
+		}
+		if after.DecisionID.IsZero() {
+			after.DecisionID = c.decision
+		}
+
+		if err := m.deps.Store.Put(ctx, after); err != nil {
+			return o, out, fmt.Errorf("put offer: %w", err)
+		}
+		m.tally.change(o, after)
+		if after.State.Ended() {
+			m.setTimer(after, after.forgetAt())
+		}
+		o = after
+	}
+
+	if out.silence {
+		m.outbox.silence(o.key())
+	}
+	if send != nil {
+		m.outbox.add(send)
+	}
+	for _, kind := range out.notify {
+		m.events = append(m.events, Event{
+			Kind:      kind,
+			MessageID: c.cause,
+			Offer:     o,
+			Reason:    c.reason,
+		})
+	}
+
+	return o, out, nil
+}
+
+// newDelivery returns the message about an offer that a change calls for. An
+// accept or reject has the id of the decision.
+func newDelivery(o Offer, msgType wire.MsgType, c change) (*delivery, error) {
+	d := &delivery{
+		offer:   o.key(),
+		id:      c.decision,
+		msgType: msgType,
+
+		// The other node may learn of it as long as it remembers the
+		// offer.
+		deadline: later(o.ExpiresAt, time.Now()).Add(Slack),
+	}
+
+	var msg wire.Message
+	switch msgType {
+	case wire.TypeAccept:
+		msg = &wire.Accept{ID: d.id, ReplyTo: o.ID}
+
+	case wire.TypeReject:
+		msg = &wire.Reject{
+			ID:      d.id,
+			ReplyTo: o.ID,
+			Code:    wire.CodeDeclined,
+			Text:    c.reason,
+		}
+
+	default:
+		d.id = newID()
+		msg = &wire.Close{ID: d.id, ReplyTo: o.ID, Text: c.reason}
+	}
+
+	var err error
+	d.body, err = wire.Encode(msg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+
+	return d, nil
+}
+
+// create makes the record of an offer. The caller holds mu, and has checked
+// that there is room.
+func (m *Manager) create(ctx context.Context, o Offer) error {
+	if err := m.deps.Store.Put(ctx, o); err != nil {
+		return fmt.Errorf("put offer: %w", err)
+	}
+	m.tally.add(o)
+	m.setTimer(o, o.ExpiresAt)
+
+	return nil
+}
+
+// forget deletes the record of an offer, and ends whatever is done about it.
+// The caller holds mu.
+func (m *Manager) forget(ctx context.Context, o Offer) error {
+	if err := m.deps.Store.Delete(ctx, o.Peer, o.ID); err != nil {
+		return fmt.Errorf("delete offer: %w", err)
+	}
+	m.tally.remove(o)
+	m.timers.remove(timerKey{kind: timerOffer, offerKey: o.key()})
+	m.outbox.silence(o.key())
+
+	return nil
+}
+
+// get returns the record of an offer, and false if there is none in this
+// direction. The caller holds mu.
+func (m *Manager) get(ctx context.Context, key offerKey,
+	dir Direction) (Offer, bool, error) {
+
+	o, err := m.deps.Store.Get(ctx, key.peer, key.id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Offer{}, false, nil
+
+	case err != nil:
+		return Offer{}, false, fmt.Errorf("get offer: %w", err)
+	}
+
+	return o, o.Direction == dir, nil
+}
+
+// setTimer sets the time at which offerDue is called. The caller holds mu.
+func (m *Manager) setTimer(o Offer, at time.Time) {
+	m.timers.set(timerKey{kind: timerOffer, offerKey: o.key()}, at)
+}
+
+// offerDue does what is due for an offer when its timer has fired: it ends one
+// that nobody used, and forgets one that has ended. The caller holds mu.
+func (m *Manager) offerDue(ctx context.Context, key offerKey) error {
+	o, err := m.deps.Store.Get(ctx, key.peer, key.id)
+	if err != nil {
+		return fmt.Errorf("get offer: %w", err)
+	}
+
+	now := time.Now()
+	switch {
+	case o.State.Ended():
+		return m.forget(ctx, o)
+
+	// An accepted offer is kept until it is closed. Once nothing late can
+	// hurt it gives way if there is no room for others.
+	case o.State == StateAccepted && now.Before(o.ExpiresAt.Add(Slack)):
+		m.setTimer(o, o.ExpiresAt.Add(Slack))
+
+		return nil
+
+	case o.State == StateAccepted:
+		m.tally.setIdle(o)
+
+		return nil
+	}
+	_, _, err = m.apply(ctx, o, change{trigger: triggerExpire})
+
+	return err
+}
+
+// expire ends a pending offer whose time has run out, if its timer did not do
+// so yet. It returns the offer as it is now. The caller holds mu.
+func (m *Manager) expire(ctx context.Context, o Offer) (Offer, error) {
+	if !o.State.Pending() || time.Now().Before(o.ExpiresAt) {
+		return o, nil
+	}
+	o, _, err := m.apply(ctx, o, change{trigger: triggerExpire})
+
+	return o, err
+}
+
+// sent notes that an offer was sent. The caller holds mu.
+func (m *Manager) sent(ctx context.Context, key offerKey) error {
+	o, ok, err := m.get(ctx, key, Outgoing)
+	if err != nil || !ok {
+		return err
+	}
+	_, _, err = m.apply(ctx, o, change{trigger: triggerSent})
+
+	return err
+}
+
+// undo forgets an offer that could not be sent, unless something else happened
+// to it meanwhile, and tells whoever waits for it why. The caller holds mu.
+func (m *Manager) undo(ctx context.Context, d *delivery, why error) error {
+	o, ok, err := m.get(ctx, d.offer, Outgoing)
+	if err != nil || !ok || o.State != StateQueued {
+		return err
+	}
+
+	waiter := d.waiter
+	d.waiter = nil
+	if err := m.forget(ctx, o); err != nil {
+		d.waiter = waiter
+
+		return err
+	}
+	waiter <- why
+
+	return nil
+}
+
+// makeRoom returns an error that wraps ErrLimit unless another offer can be
+// remembered. The caller holds mu.
+func (m *Manager) makeRoom(ctx context.Context, peer PubKey,
+	dir Direction) error {
+
+	limits, counts := m.cfg.Limits, m.tally.peer(peer)
+	switch {
+	case m.tally.pending >= limits.Pending:
+		return fmt.Errorf("%w: %d are pending", ErrLimit,
+			m.tally.pending)
+
+	case dir == Incoming && counts.pending >= limits.PendingPerPeer:
+		return fmt.Errorf("%w: %d of this peer are pending", ErrLimit,
+			counts.pending)
+	}
+
+	full := m.tally.records[dir] >= limits.Records
+	if dir == Incoming && counts.records[dir] >= limits.RecordsPerPeer {
+		full = true
+	}
+	if !full {
+		return nil
+	}
+
+	id, ok := m.tally.firstIdle(peer, dir)
+	if !ok {
+		return fmt.Errorf("%w: no more can be remembered", ErrLimit)
+	}
+	o, err := m.deps.Store.Get(ctx, peer, id)
+	if err != nil {
+		return fmt.Errorf("get offer: %w", err)
+	}
+
+	return m.forget(ctx, o)
+}

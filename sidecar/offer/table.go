@@ -1,0 +1,209 @@
+package offer
+
+import "github.com/socketd/socketd/sidecar/wire"
+
+// row has the outcomes of the triggers for one direction and state. What is not
+// in it cannot happen.
+type row map[trigger]outcome
+
+// The outcomes that change nothing.
+var (
+	// stay is for what repeats or comes too late.
+	stay = outcome{verdict: verdictStay}
+
+	// staySilent is for what tells, besides, that the other node knows.
+	staySilent = outcome{verdict: verdictStay, silence: true}
+
+	// stayClose is for an offer that is delivered after it ended. The far
+	// end may have taken it in after our close, or after it refused an
+	// earlier copy, so that it is told again.
+	stayClose = outcome{verdict: verdictStay, send: wire.TypeClose}
+
+	// late is for an accept of what has ended.
+	late = outcome{verdict: verdictLate}
+
+	// denied is for what we may not do any more.
+	denied = outcome{verdict: verdictDenied}
+)
+
+// The outcomes that end an offer in more than one state.
+var (
+	// withdrawn is for an offer of ours whose socket stops too early.
+	withdrawn = outcome{
+		next:    StateWithdrawn,
+		silence: true,
+		send:    wire.TypeClose,
+		notify:  []EventKind{EventClosed},
+	}
+
+	// refused is for an offer of ours that the far end turns down.
+	refused = outcome{
+		next:    StateRejected,
+		silence: true,
+		notify:  []EventKind{EventRejected},
+	}
+
+	// expired is for an offer of either direction that nobody used.
+	expired = outcome{
+		next:    StateExpired,
+		silence: true,
+		notify:  []EventKind{EventExpired},
+	}
+
+	// closed is for an offer of either direction that the other node ends.
+	closed = outcome{
+		next:    StateClosed,
+		silence: true,
+		notify:  []EventKind{EventClosed},
+	}
+)
+
+// undelivered has the outcomes for an outgoing offer that nobody acknowledged,
+// except that of triggerSent. Whatever shows that the far end has it implies
+// the ack. Use does not: it may be a stranger's, while the far end waits for
+// the offer, which is why it does not silence.
+func undelivered(sent outcome) row {
+	return row{
+		triggerSent: sent,
+		triggerDelivered: {
+			next:    StatePending,
+			silence: true,
+			notify:  []EventKind{EventDelivered},
+		},
+		triggerAccept: {
+			next:    StateAccepted,
+			silence: true,
+			notify:  []EventKind{EventDelivered, EventAccepted},
+		},
+		triggerDecline: {
+			next:    StateRejected,
+			silence: true,
+			notify:  []EventKind{EventDelivered, EventRejected},
+		},
+		triggerRefuse: refused,
+		triggerClose: {
+			next:    StateClosed,
+			silence: true,
+			notify:  []EventKind{EventDelivered, EventClosed},
+		},
+		triggerUsed: {
+			next:   StateAccepted,
+			notify: []EventKind{EventDelivered, EventAccepted},
+		},
+		triggerStop:   withdrawn,
+		triggerExpire: expired,
+	}
+}
+
+// over has the outcomes for an outgoing offer that has ended, with that of
+// triggerDelivered.
+func over(delivered outcome) row {
+	return row{
+		triggerSent:      stay,
+		triggerDelivered: delivered,
+		triggerAccept:    late,
+		triggerDecline:   stay,
+		triggerRefuse:    stay,
+		triggerClose:     stay,
+	}
+}
+
+// gone has the outcomes for an incoming offer that has ended without us.
+func gone() row {
+	return row{
+		triggerRefuse:      stay,
+		triggerClose:       stay,
+		triggerLocalAccept: denied,
+		triggerLocalReject: denied,
+	}
+}
+
+// transitions is the life of an offer. docs/protocol.md has it as a picture.
+var transitions = map[Direction]map[State]row{
+	Outgoing: {
+		StateQueued: undelivered(outcome{next: StateSent}),
+		StateSent:   undelivered(stay),
+
+		StatePending: {
+			triggerSent:      stay,
+			triggerDelivered: stay,
+			triggerAccept: {
+				next:    StateAccepted,
+				silence: true,
+				notify:  []EventKind{EventAccepted},
+			},
+			triggerDecline: refused,
+			triggerRefuse:  refused,
+			triggerClose:   closed,
+			triggerUsed: {
+				next:   StateAccepted,
+				notify: []EventKind{EventAccepted},
+			},
+			triggerStop:   withdrawn,
+			triggerExpire: expired,
+		},
+
+		// An offer that is used may be declined nevertheless: the use
+		// was a stranger's, or the far end has changed its mind. What
+		// its socketd refuses is a copy that came late.
+		StateAccepted: {
+			triggerSent:      stay,
+			triggerDelivered: staySilent,
+			triggerAccept:    staySilent,
+			triggerDecline:   closed,
+			triggerRefuse:    staySilent,
+			triggerClose:     closed,
+			triggerStop: {
+				next:    StateClosed,
+				silence: true,
+				send:    wire.TypeClose,
+				notify:  []EventKind{EventClosed},
+			},
+			triggerExpire: stay,
+		},
+
+		StateRejected:  over(stayClose),
+		StateClosed:    over(stayClose),
+		StateWithdrawn: over(stayClose),
+
+		// The far end has a clock of its own.
+		StateExpired: over(stay),
+	},
+
+	Incoming: {
+		StatePending: {
+			triggerClose: {
+				next:   StateWithdrawn,
+				notify: []EventKind{EventClosed},
+			},
+			triggerExpire: expired,
+			triggerLocalAccept: {
+				next: StateAccepted,
+				send: wire.TypeAccept,
+			},
+			triggerLocalReject: {
+				next: StateRejected,
+				send: wire.TypeReject,
+			},
+		},
+
+		StateAccepted: {
+			triggerRefuse:      closed,
+			triggerClose:       closed,
+			triggerExpire:      stay,
+			triggerLocalAccept: stay,
+			triggerLocalReject: denied,
+		},
+
+		// The host's close tells that it needs no reject any more.
+		StateRejected: {
+			triggerClose:       staySilent,
+			triggerLocalAccept: denied,
+			triggerLocalReject: stay,
+		},
+
+		StateExpired:   gone(),
+		StateClosed:    gone(),
+		StateWithdrawn: gone(),
+	},
+}

@@ -1,0 +1,114 @@
+package offer
+
+import (
+	"fmt"
+
+	"github.com/socketd/socketd/sidecar/wire"
+)
+
+// trigger is what may move an offer to another state.
+type trigger uint8
+
+const (
+	// triggerSent is that the offer was handed to the peer's connection.
+	triggerSent trigger = iota
+
+	// triggerDelivered is the far end's ack of the offer.
+	triggerDelivered
+
+	// triggerAccept is the far end's accept.
+	triggerAccept
+
+	// triggerDecline is a reject of the offer by a person.
+	triggerDecline
+
+	// triggerRefuse is a reject by the other socketd: of the offer, or of
+	// our accept of it.
+	triggerRefuse
+
+	// triggerClose is the other node's close.
+	triggerClose
+
+	// triggerUsed is that the client of a granted leg came.
+	triggerUsed
+
+	// triggerStop is that our socket was stopped.
+	triggerStop
+
+	// triggerExpire is that the offer's time ran out.
+	triggerExpire
+
+	// triggerLocalAccept is that we accept.
+	triggerLocalAccept
+
+	// triggerLocalReject is that we reject.
+	triggerLocalReject
+
+	// numTriggers is how many triggers there are.
+	numTriggers
+)
+
+// triggerNames has the names of the triggers, by number.
+var triggerNames = [numTriggers]string{
+	"sent", "delivered", "accept", "decline", "refuse", "close", "used",
+	"stop", "expire", "local accept", "local reject",
+}
+
+// String returns the trigger's name.
+func (t trigger) String() string {
+	return triggerNames[t]
+}
+
+// verdict is what kind of outcome a trigger has.
+type verdict uint8
+
+const (
+	// verdictMove is that the offer gets to another state.
+	verdictMove verdict = iota
+
+	// verdictStay is that the trigger changes nothing: it repeats what is
+	// known, or comes too late to matter.
+	verdictStay
+
+	// verdictLate is that the other node does not know yet that the offer
+	// has ended, and has to be told.
+	verdictLate
+
+	// verdictDenied is that the state does not allow what we want to do.
+	verdictDenied
+)
+
+// outcome is what follows from a trigger.
+type outcome struct {
+	verdict verdict
+
+	// next is the state after the trigger, the same one unless the verdict
+	// is verdictMove.
+	next State
+
+	// silence tells that what we kept sending about the offer need not be
+	// sent again.
+	silence bool
+
+	// send is the message to be sent until it is acknowledged, or 0.
+	send wire.MsgType
+
+	// notify is the events, in order.
+	notify []EventKind
+}
+
+// transition returns what follows from a trigger for an offer. It has no other
+// inputs and no effects. For what cannot happen it returns an error that wraps
+// errImpossible.
+func transition(dir Direction, state State, t trigger) (outcome, error) {
+	out, ok := transitions[dir][state][t]
+	if !ok {
+		return outcome{}, fmt.Errorf("%w: %s of an offer that is %s, "+
+			"%s", errImpossible, t, dir, state)
+	}
+	if out.verdict != verdictMove {
+		out.next = state
+	}
+
+	return out, nil
+}

@@ -1,0 +1,409 @@
+package offer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/socketd/socketd/sidecar/wire"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// testKey returns a key that is easy to tell from others.
+func testKey(b byte) PubKey {
+	return PubKey(bytes.Repeat([]byte{b}, len(PubKey{})))
+}
+
+// testID returns an id that is easy to tell from others.
+func testID(b byte) ID {
+	return ID(bytes.Repeat([]byte{b}, wire.IDSize))
+}
+
+// The nodes of the tests. Alice hosts as a rule.
+var (
+	alice = testKey(0xa1)
+	bob   = testKey(0xb0)
+	carol = testKey(0xc2)
+)
+
+// testSocket is the socket that is offered unless a test says otherwise.
+var testSocket = testID(0x50)
+
+// packet is a message on its way, or one that was sent.
+type packet struct {
+	at       time.Time
+	from, to PubKey
+	typ      wire.MsgType
+	body     []byte
+}
+
+// msg returns the message in a packet.
+func (p packet) msg(t *testing.T) wire.Message {
+	t.Helper()
+
+	msg, err := wire.Decode(p.typ, p.body)
+	require.NoError(t, err)
+
+	return msg
+}
+
+// fate is what the network does with a message.
+type fate struct {
+	// delays has an entry for every copy that arrives.
+	delays []time.Duration
+
+	// err is what the sender is told.
+	err error
+}
+
+// network carries messages between nodes, as well or as badly as fate says.
+type network struct {
+	mu    sync.Mutex
+	nodes map[PubKey]*node
+	sent  []packet
+	fate  func(packet) fate
+}
+
+// node is a node with a manager, or without one if it is a stranger.
+type node struct {
+	*Manager
+
+	key   PubKey
+	net   *network
+	store Store
+	stop  func()
+
+	// inbox has what arrived, in order, as a subscription to lnd's custom
+	// messages would have it.
+	inbox chan packet
+
+	mu     sync.Mutex
+	events []Event
+}
+
+// world is a network whose nodes run in the bubble of a test.
+type world struct {
+	*network
+
+	// t is the test as it is inside the bubble.
+	t *testing.T
+}
+
+// inWorld runs a test in a bubble, where time passes only while everything
+// waits, with a network that loses nothing.
+func inWorld(t *testing.T, test func(w *world)) {
+	t.Helper()
+
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{
+			network: &network{nodes: make(map[PubKey]*node)},
+			t:       t,
+		}
+		w.perfect()
+		test(w)
+	})
+}
+
+// perfect makes the network deliver everything at once.
+func (n *network) perfect() {
+	n.setFate(func(packet) fate { return fate{delays: []time.Duration{0}} })
+}
+
+// dead makes the network lose everything.
+func (n *network) dead() {
+	n.setFate(func(packet) fate { return fate{} })
+}
+
+// failing makes the network refuse everything with an error.
+func (n *network) failing(err error) {
+	n.setFate(func(packet) fate { return fate{err: err} })
+}
+
+// setFate sets what the network does.
+func (n *network) setFate(fate func(packet) fate) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.fate = fate
+}
+
+// add starts a node with a manager and a store in memory.
+func (w *world) add(key PubKey) *node {
+	w.t.Helper()
+
+	return w.addWith(key, DefaultLimits(), NewMemStore())
+}
+
+// addWith starts a node with a manager.
+func (w *world) addWith(key PubKey, limits Limits, store Store) *node {
+	w.t.Helper()
+
+	n := w.addStranger(key)
+	n.store = store
+	n.Manager = New(Config{Self: key, Limits: limits}, Deps{
+		Messenger: n,
+		Store:     store,
+		Notify:    n.notified,
+		Logger:    slog.New(slog.DiscardHandler),
+	})
+
+	ctx, cancel := context.WithCancel(w.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := n.Run(ctx); err != nil {
+			w.t.Errorf("run: %v", err)
+		}
+	})
+	running.Go(func() {
+		for {
+			select {
+			case p := <-n.inbox:
+				n.Receive(p.from, uint32(p.typ), p.body)
+
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	n.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	w.t.Cleanup(n.stop)
+
+	return n
+}
+
+// addStranger adds a node that has no socketd. What it gets stays in its inbox.
+func (w *world) addStranger(key PubKey) *node {
+	w.t.Helper()
+
+	n := &node{key: key, net: w.network, inbox: make(chan packet, 4096)}
+	w.mu.Lock()
+	w.nodes[key] = n
+	w.mu.Unlock()
+
+	return n
+}
+
+// Send implements Messenger.
+func (n *node) Send(_ context.Context, peer PubKey, msgType uint16,
+	body []byte) error {
+
+	p := packet{
+		at:   time.Now(),
+		from: n.key,
+		to:   peer,
+		typ:  wire.MsgType(msgType),
+		body: bytes.Clone(body),
+	}
+
+	n.net.mu.Lock()
+	n.net.sent = append(n.net.sent, p)
+	to, ok := n.net.nodes[peer]
+	fated := n.net.fate
+	n.net.mu.Unlock()
+
+	if !ok {
+		return fmt.Errorf("lnd: %w", ErrNotConnected)
+	}
+
+	f := fated(p)
+	for _, delay := range f.delays {
+		if delay == 0 {
+			to.inbox <- p
+
+			continue
+		}
+		time.AfterFunc(delay, func() { to.inbox <- p })
+	}
+
+	return f.err
+}
+
+// notified takes events.
+func (n *node) notified(e Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	n.events = append(n.events, e)
+}
+
+// takeEvents returns the events since it was called last, once everything has
+// come to rest.
+func (n *node) takeEvents() []Event {
+	synctest.Wait()
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	events := n.events
+	n.events = nil
+
+	return events
+}
+
+// kindsOf returns the kinds of events.
+func kindsOf(events []Event) []EventKind {
+	var kinds []EventKind
+	for _, e := range events {
+		kinds = append(kinds, e.Kind)
+	}
+
+	return kinds
+}
+
+// takeSent returns what a node sent since it was called last, once everything
+// has come to rest.
+func (w *world) takeSent(from PubKey) []packet {
+	synctest.Wait()
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	var taken, left []packet
+	for _, p := range w.sent {
+		if p.from == from {
+			taken = append(taken, p)
+		} else {
+			left = append(left, p)
+		}
+	}
+	w.sent = left
+
+	return taken
+}
+
+// typesOf returns the types of messages.
+func typesOf(packets []packet) []wire.MsgType {
+	var types []wire.MsgType
+	for _, p := range packets {
+		types = append(types, p.typ)
+	}
+
+	return types
+}
+
+// inject has a node receive a message as if another one had sent it, and waits
+// until everything has come to rest.
+func (w *world) inject(to *node, from PubKey, msg wire.Message) {
+	w.t.Helper()
+
+	body, err := wire.Encode(msg)
+	require.NoError(w.t, err)
+	to.Receive(from, uint32(msg.Type()), body)
+	synctest.Wait()
+}
+
+// proposal returns a proposal to a peer that is good for an hour.
+func proposal(peer PubKey) Proposal {
+	return Proposal{
+		Peer:      peer,
+		SocketID:  testSocket,
+		Protocol:  UDP,
+		Addrs:     []netip.Addr{netip.MustParseAddr("203.0.113.7")},
+		Port1:     21000,
+		Port2:     21001,
+		Legs:      Leg2,
+		Label:     "test",
+		ExpiresAt: time.Now().Add(time.Hour),
+	}
+}
+
+// offerMsg returns the message of an offer that is good for an hour.
+func offerMsg(id ID) *wire.Offer {
+	return &wire.Offer{
+		ID:       id,
+		Protocol: UDP,
+		Addrs:    []netip.Addr{netip.MustParseAddr("203.0.113.7")},
+		Port1:    21000,
+		Port2:    21001,
+		Legs:     Leg2,
+		Expiry:   uint64(time.Now().Add(time.Hour).Unix()),
+		SocketID: testSocket,
+	}
+}
+
+// sendOffer makes an offer, which must succeed.
+func (w *world) sendOffer(n *node, p Proposal) Offer {
+	w.t.Helper()
+
+	o, err := n.Manager.Send(w.t.Context(), p)
+	require.NoError(w.t, err)
+	synctest.Wait()
+
+	return o
+}
+
+// get returns an offer that a node has.
+func (w *world) get(n *node, id ID) Offer {
+	w.t.Helper()
+	synctest.Wait()
+
+	offers, err := n.List(w.t.Context())
+	require.NoError(w.t, err)
+	i := slices.IndexFunc(offers, func(o Offer) bool { return o.ID == id })
+	require.GreaterOrEqual(w.t, i, 0, "offer is not there")
+
+	return offers[i]
+}
+
+// requireState requires that an offer is in a state.
+func (w *world) requireState(n *node, id ID, state State) {
+	w.t.Helper()
+	require.Equal(w.t, state.String(), w.get(n, id).State.String())
+}
+
+// requireNone requires that a node has no offers, and does nothing about any.
+func (w *world) requireNone(n *node) {
+	w.t.Helper()
+	synctest.Wait()
+
+	offers, err := n.List(w.t.Context())
+	require.NoError(w.t, err)
+	require.Empty(w.t, offers)
+
+	n.Manager.mu.Lock()
+	defer n.Manager.mu.Unlock()
+
+	require.Empty(w.t, n.outbox.byID)
+	require.Empty(w.t, n.outbox.byOffer)
+	require.Empty(w.t, n.outbox.peers)
+	require.Empty(w.t, n.outbox.ready)
+	require.Zero(w.t, n.outbox.inFlight)
+	require.Zero(w.t, n.outbox.replies)
+	require.Empty(w.t, n.tally.peers)
+	require.Zero(w.t, n.tally.pending)
+	require.Zero(w.t, n.tally.records)
+	require.Empty(w.t, n.timers.heap)
+	require.Empty(w.t, n.timers.byKey)
+	require.Empty(w.t, n.early)
+}
+
+// requireCounts requires that a node has counted these refusals, and no others.
+func (w *world) requireCounts(n *node, counts map[string]uint64) {
+	w.t.Helper()
+	synctest.Wait()
+
+	want := map[string]uint64{
+		"malformed": 0, "oversized": 0, "version": 0, "unsolicited": 0,
+		"duplicate": 0, "rate": 0, "limit": 0, "unsupported": 0,
+	}
+	for name, count := range counts {
+		require.Contains(w.t, want, name)
+		want[name] = count
+	}
+	require.Equal(w.t, want, n.Counters())
+}

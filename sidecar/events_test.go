@@ -1,0 +1,201 @@
+package sidecar
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/socketd/socketd/relay"
+	"github.com/socketd/socketd/sidecar/offer"
+	"github.com/socketd/socketd/sidecar/wire"
+	"github.com/socketd/socketd/socketrpc"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// testOffer returns an offer with every field set.
+func testOffer(direction offer.Direction) offer.Offer {
+	return offer.Offer{
+		ID:        offer.ID{1},
+		Peer:      offer.PubKey{2},
+		Direction: direction,
+		State:     offer.StatePending,
+		Host:      offer.PubKey{3},
+		Protocol:  wire.ProtocolUDP,
+		Addrs: []netip.Addr{
+			netip.MustParseAddr("2001:db8::1"),
+			netip.MustParseAddr("192.0.2.1"),
+		},
+		Port1:     21000,
+		Port2:     21001,
+		Legs:      wire.Leg2,
+		Label:     "label",
+		SocketID:  offer.ID{4},
+		CreatedAt: time.Unix(100, 0),
+		ExpiresAt: time.Unix(200, 0),
+		Reason:    "why",
+	}
+}
+
+// TestOfferEvent checks whose ids an event about an offer carries.
+func TestOfferEvent(t *testing.T) {
+	t.Parallel()
+
+	in := offerEvent(offer.Event{
+		Kind: offer.EventReceived, MessageID: offer.ID{1},
+		Offer: testOffer(offer.Incoming),
+	})
+	require.Equal(t, socketrpc.Event_OFFER_RECEIVED, in.Type)
+	require.Equal(t, offer.ID{1}.String(), in.Id)
+	require.Empty(t, in.ReplyToId)
+	require.Equal(t, offer.PubKey{2}.String(), in.FromPubkey)
+	require.Equal(t, offer.ID{4}.String(), in.SocketId)
+
+	var data map[string]any
+	require.NoError(t, json.Unmarshal(in.Data, &data))
+	require.Equal(t, map[string]any{
+		"protocol": "udp", "ip": "2001:db8::1", "port1": "21000",
+		"port2": "21001", "socket_id": offer.ID{4}.String(),
+		"leg": 2.0, "label": "label", "expires_at": 200.0,
+	}, data)
+
+	// Of ours: the accept has an id of its own and answers the offer's.
+	out := offerEvent(offer.Event{
+		Kind: offer.EventAccepted, MessageID: offer.ID{9},
+		Offer: testOffer(offer.Outgoing), Reason: "reason",
+	})
+	require.Equal(t, socketrpc.Event_OFFER_ACCEPTED, out.Type)
+	require.Equal(t, offer.ID{9}.String(), out.Id)
+	require.Equal(t, offer.ID{1}.String(), out.ReplyToId)
+	require.Equal(t, "reason", out.Reason)
+
+	// No message caused it: the offer's own id stands in for it.
+	expired := offerEvent(offer.Event{
+		Kind: offer.EventExpired, Offer: testOffer(offer.Outgoing),
+	})
+	require.Equal(t, socketrpc.Event_OFFER_EXPIRED, expired.Type)
+	require.Equal(t, offer.ID{1}.String(), expired.Id)
+	require.Equal(t, offer.ID{1}.String(), expired.ReplyToId)
+
+	for kind, want := range map[offer.EventKind]socketrpc.Event_Type{
+		offer.EventDelivered: socketrpc.Event_OFFER_DELIVERED,
+		offer.EventRejected:  socketrpc.Event_OFFER_REJECTED,
+		offer.EventClosed:    socketrpc.Event_OFFER_CLOSED,
+	} {
+		require.Equal(t, want, offerEvent(offer.Event{
+			Kind: kind, Offer: testOffer(offer.Outgoing),
+		}).Type)
+	}
+}
+
+// TestMarshalOffer checks every field of an offer, and that the names of
+// states and directions are the same on both sides of the API.
+func TestMarshalOffer(t *testing.T) {
+	t.Parallel()
+
+	o := testOffer(offer.Outgoing)
+	got := marshalOffer(&o)
+	require.Equal(t, offer.ID{1}.String(), got.Id)
+	require.Equal(t, socketrpc.Offer_OUTGOING, got.Direction)
+	require.Equal(t, offer.PubKey{2}.String(), got.PeerPubkey)
+	require.Equal(t, offer.PubKey{3}.String(), got.HostPubkey)
+	require.Equal(t, "udp", got.Protocol)
+	require.Equal(t, "2001:db8::1", got.Ip)
+	require.Equal(t, "21000", got.Port1)
+	require.Equal(t, "21001", got.Port2)
+	require.Equal(t, uint32(2), got.Leg)
+	require.Equal(t, "label", got.Label)
+	require.Empty(t, got.ReplyToId)
+	require.Equal(t, offer.ID{4}.String(), got.SocketId)
+	require.Equal(t, "why", got.Reason)
+	require.Equal(t, []int64{100, 200}, []int64{
+		got.CreatedAt, got.ExpiresAt,
+	})
+
+	for state, name := range socketrpc.Offer_State_name {
+		require.Equal(t, name, offer.State(state).String())
+	}
+	for direction, name := range socketrpc.Offer_Direction_name {
+		require.Equal(t, name, offer.Direction(direction).String())
+	}
+}
+
+// TestRelayQueueFull checks what becomes of the relay's events when nobody
+// takes them: the data path never waits, the end of a socket is never lost,
+// and a leg that was used is asked again.
+func TestRelayQueueFull(t *testing.T) {
+	t.Parallel()
+
+	r, err := relay.New(relay.Config{
+		Ports:      relay.PortRange{Low: 20000, High: 20999},
+		MaxSockets: 1, PinTimeout: time.Second,
+	}, nil)
+	require.NoError(t, err)
+
+	events := newRelayEvents(newHub(1), nil)
+	events.sockets = &sockets{relay: r}
+	for range relayQueue {
+		events.notify(relay.EventPinned{})
+	}
+
+	// These return although the queue is full.
+	events.notify(relay.EventPinned{})
+	events.notify(relay.EventUsed{Leg: relay.Leg1})
+	require.Len(t, events.queue, relayQueue)
+
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		events.notify(relay.EventClosed{Reason: relay.CloseIdle})
+	}()
+	<-events.queue
+	<-told
+	require.Len(t, events.queue, relayQueue)
+
+	// Once nothing takes events any more, nobody waits.
+	close(events.done)
+	events.notify(relay.EventClosed{Reason: relay.CloseShutdown})
+}
+
+// TestErrorCodes checks which code each error of the parts below becomes.
+func TestErrorCodes(t *testing.T) {
+	t.Parallel()
+
+	for err, want := range map[error]codes.Code{
+		offer.ErrNotConnected: codes.Unavailable,
+		offer.ErrNotFound:     codes.NotFound,
+		offer.ErrState:        codes.FailedPrecondition,
+		offer.ErrLimit:        codes.ResourceExhausted,
+		offer.ErrInvalid:      codes.InvalidArgument,
+		offer.ErrStopped:      codes.Unavailable,
+		context.Canceled:      codes.Canceled,
+		errEnded:              codes.Internal,
+	} {
+		err = fmt.Errorf("wrapped: %w", err)
+		require.Equal(
+			t, want, status.Code(offerError(err, offer.PubKey{})),
+			"%v", err,
+		)
+	}
+
+	for err, want := range map[error]codes.Code{
+		errCannotHost:           codes.FailedPrecondition,
+		relay.ErrTooManySockets: codes.ResourceExhausted,
+		relay.ErrNoFreePort:     codes.ResourceExhausted,
+		relay.ErrClosed:         codes.Unavailable,
+		errEnded:                codes.Internal,
+	} {
+		err = fmt.Errorf("wrapped: %w", err)
+		require.Equal(t, want, status.Code(socketError(err)), "%v", err)
+	}
+
+	// What is a status already stays as it is.
+	require.Equal(
+		t, codes.InvalidArgument,
+		status.Code(socketError(invalid("label", "too long"))),
+	)
+}

@@ -1,0 +1,219 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/socketd/socketd/relay"
+	"github.com/socketd/socketd/sidecar/offer"
+	"github.com/socketd/socketd/socketrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// rpcServer implements the API over the parts that do the work. All fields are
+// immutable.
+type rpcServer struct {
+	socketrpc.UnimplementedSocketServer
+	socketrpc.UnimplementedWebsocketServer
+
+	node     NodeInfo
+	sockets  *sockets
+	offers   *offer.Manager
+	hub      *hub
+	max      int
+	warnings []string
+
+	// stopping is closed when the daemon stops, so that streams end.
+	stopping chan struct{}
+}
+
+// StartSocket starts the default socket or a further one.
+func (r *rpcServer) StartSocket(_ context.Context,
+	req *socketrpc.StartSocketRequest) (*socketrpc.StartSocketResponse,
+	error) {
+
+	var (
+		socket *relay.Socket
+		err    error
+	)
+	if proto.Size(req) == 0 {
+		socket, err = r.sockets.startDefault()
+	} else {
+		socket, err = r.startFurther(req)
+	}
+	if err != nil {
+		return nil, socketError(err)
+	}
+
+	return &socketrpc.StartSocketResponse{
+		Protocol: socket.Protocol().String(),
+		Ip:       r.sockets.ip(),
+		Port1:    formatPort(socket.Port(relay.Leg1)),
+		Port2:    formatPort(socket.Port(relay.Leg2)),
+		SocketId: socket.ID().String(),
+	}, nil
+}
+
+// startFurther opens a socket besides the default one.
+func (r *rpcServer) startFurther(req *socketrpc.StartSocketRequest) (
+	*relay.Socket, error) {
+
+	protocol, err := parseProtocol(req.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	label, err := parseText("label", req.Label)
+	if err != nil {
+		return nil, err
+	}
+
+	return r.sockets.start(protocol, label)
+}
+
+// StopSocket stops the default socket or the one that is named.
+func (r *rpcServer) StopSocket(_ context.Context,
+	req *socketrpc.StopSocketRequest) (*socketrpc.StopSocketResponse,
+	error) {
+
+	if req.SocketId == "" {
+		if err := r.sockets.stopDefault(); err != nil {
+			return nil, socketError(err)
+		}
+
+		return &socketrpc.StopSocketResponse{}, nil
+	}
+
+	socket, err := r.findSocket(req.SocketId)
+	if err != nil {
+		return nil, err
+	}
+	if err := socket.Close(); err != nil {
+		return nil, socketError(err)
+	}
+
+	return &socketrpc.StopSocketResponse{}, nil
+}
+
+// findSocket returns the open socket that a request names.
+func (r *rpcServer) findSocket(s string) (*relay.Socket, error) {
+	id, err := parseID("socket_id", s)
+	if err != nil {
+		return nil, err
+	}
+
+	socket, err := r.sockets.find(id)
+	if err != nil {
+		return nil, status.Errorf(codes.NotFound, "socket_id: %v", err)
+	}
+
+	return socket, nil
+}
+
+// ListSockets returns every open socket, oldest first.
+func (r *rpcServer) ListSockets(context.Context,
+	*socketrpc.ListSocketsRequest) (*socketrpc.ListSocketsResponse, error) {
+
+	open := r.sockets.relay.Sockets()
+	resp := &socketrpc.ListSocketsResponse{
+		Sockets: make([]*socketrpc.SocketInfo, 0, len(open)),
+	}
+	for _, socket := range open {
+		stats := socket.Stats()
+		label, isDefault := r.sockets.describe(socket.ID())
+		resp.Sockets = append(resp.Sockets, &socketrpc.SocketInfo{
+			SocketId:  socket.ID().String(),
+			Protocol:  socket.Protocol().String(),
+			Ip:        r.sockets.ip(),
+			Label:     label,
+			IsDefault: isDefault,
+			CreatedAt: unixOrZero(socket.CreatedAt()),
+			ExpiresAt: unixOrZero(socket.ExpiresAt()),
+			Leg1:      marshalLeg(&stats.Leg1),
+			Leg2:      marshalLeg(&stats.Leg2),
+		})
+	}
+
+	return resp, nil
+}
+
+// marshalLeg returns a leg as the API has it.
+func marshalLeg(leg *relay.LegStats) *socketrpc.Leg {
+	drops := make(map[string]uint64, len(leg.Drops))
+	for reason, n := range leg.Drops {
+		drops[reason.String()] = n
+	}
+
+	return &socketrpc.Leg{
+		Port:       formatPort(leg.Port),
+		ClientAddr: formatAddr(leg.Client),
+		PacketsIn:  leg.PacketsIn,
+		BytesIn:    leg.BytesIn,
+		PacketsOut: leg.PacketsOut,
+		BytesOut:   leg.BytesOut,
+		Drops:      drops,
+		LastSeen:   unixOrZero(leg.LastSeen),
+	}
+}
+
+// unixOrZero returns a time in Unix seconds, 0 for the zero time.
+func unixOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+
+	return t.Unix()
+}
+
+// GetInfo describes this daemon.
+func (r *rpcServer) GetInfo(context.Context,
+	*socketrpc.GetInfoRequest) (*socketrpc.GetInfoResponse, error) {
+
+	resp := &socketrpc.GetInfoResponse{
+		Version:          Version(),
+		Commit:           Commit(),
+		NodePubkey:       r.node.PubKey.String(),
+		Alias:            r.node.Alias,
+		Network:          r.node.Network,
+		LndVersion:       r.node.LndVersion,
+		CanHost:          true,
+		ExternalIp:       r.sockets.ip(),
+		NumSockets:       uint32(r.sockets.relay.NumSockets()),
+		MaxSockets:       uint32(r.max),
+		NumPendingOffers: uint32(r.offers.NumPending()),
+		Warnings:         r.warnings,
+		MessagesRefused:  r.offers.Counters(),
+	}
+	if err := r.sockets.canHost(); err != nil {
+		resp.CanHost = false
+		resp.CannotHostReason = err.Error()
+	}
+
+	return resp, nil
+}
+
+// socketError returns the status for what went wrong with a socket. A status
+// stays as it is.
+func socketError(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+
+	code := codes.Internal
+	switch {
+	case errors.Is(err, errCannotHost):
+		code = codes.FailedPrecondition
+
+	case errors.Is(err, relay.ErrTooManySockets),
+		errors.Is(err, relay.ErrNoFreePort):
+
+		code = codes.ResourceExhausted
+
+	case errors.Is(err, relay.ErrClosed):
+		code = codes.Unavailable
+	}
+
+	return status.Error(code, err.Error())
+}

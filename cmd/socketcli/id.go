@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/socketd/socketd/socketrpc"
+)
+
+const (
+	// idDigits is the length of an id in hex digits.
+	idDigits = 64
+
+	// minPrefixDigits is how many digits of an id must be given.
+	minPrefixDigits = 8
+)
+
+// parseID checks that value is an id or a prefix of one, and returns it in
+// lower case as ids are written. The name of the argument is for the error.
+func parseID(name, value string) (string, error) {
+	id := strings.ToLower(value)
+
+	switch {
+	case strings.Trim(id, "0123456789abcdef") != "":
+		return "", usagef("%s: %q is not hex", name, value)
+
+	case len(id) < minPrefixDigits:
+		return "", usagef("%s: %q is too short: give %d or more of "+
+			"its %d hex digits", name, value, minPrefixDigits,
+			idDigits)
+
+	case len(id) > idDigits:
+		return "", usagef("%s: %q is too long: an id has %d hex "+
+			"digits", name, value, idDigits)
+	}
+
+	return id, nil
+}
+
+// resolveSocket returns the id of the socket that begins with prefix, which
+// comes from the argument name.
+func (c *client) resolveSocket(ctx context.Context, name,
+	prefix string) (string, error) {
+	// A whole id, and the empty one of the default socket, need no look.
+	if prefix == "" || len(prefix) == idDigits {
+		return prefix, nil
+	}
+
+	resp, err := c.ListSockets(ctx, &socketrpc.ListSocketsRequest{})
+	if err != nil {
+		return "", fmt.Errorf("%s: list the sockets to find %s: %w",
+			name, prefix, err)
+	}
+
+	var ids []string
+	for _, socket := range resp.GetSockets() {
+		ids = append(ids, socket.GetSocketId())
+	}
+
+	return matchID(name, prefix, "socket", ids)
+}
+
+// resolveOffer returns the id of the incoming offer that begins with prefix,
+// which comes from the argument name.
+func (c *client) resolveOffer(ctx context.Context, name,
+	prefix string) (string, error) {
+	// A whole id needs no look.
+	if len(prefix) == idDigits {
+		return prefix, nil
+	}
+
+	resp, err := c.ListOffers(ctx, &socketrpc.ListOffersRequest{})
+	if err != nil {
+		return "", fmt.Errorf("%s: list the offers to find %s: %w",
+			name, prefix, err)
+	}
+
+	var ids []string
+	for _, offer := range resp.GetOffers() {
+		if offer.GetDirection() == socketrpc.Offer_INCOMING {
+			ids = append(ids, offer.GetId())
+		}
+	}
+
+	return matchID(name, prefix, "incoming offer", ids)
+}
+
+// matchID returns the one id that begins with prefix. What the ids are of, and
+// the name of the argument, are for the error.
+func matchID(name, prefix, what string, ids []string) (string, error) {
+	var matches []string
+	for _, id := range ids {
+		if strings.HasPrefix(id, prefix) {
+			matches = append(matches, id)
+		}
+	}
+
+	// Two nodes may send the same id. Which of them is meant is for socketd
+	// to say, more digits would not tell.
+	slices.Sort(matches)
+	matches = slices.Compact(matches)
+
+	switch len(matches) {
+	case 1:
+		return matches[0], nil
+
+	case 0:
+		return "", fmt.Errorf("%s: no %s begins with %s", name, what,
+			prefix)
+
+	default:
+		return "", fmt.Errorf("%s: %d %ss begin with %s, give more "+
+			"digits: %s", name, len(matches), what, prefix,
+			strings.Join(matches, ", "))
+	}
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/socketd/socketd/socketrpc"
+	"github.com/urfave/cli/v3"
+)
+
+// socketIDFlag is the flag that says which socket is sent.
+const socketIDFlag = "socket_id"
+
+// sendModes are the values of --mode.
+var sendModes = map[string]socketrpc.SendSocketRequest_Mode{
+	"":        socketrpc.SendSocketRequest_AUTO,
+	"auto":    socketrpc.SendSocketRequest_AUTO,
+	"offer":   socketrpc.SendSocketRequest_OFFER,
+	"request": socketrpc.SendSocketRequest_REQUEST,
+}
+
+// sendLegs are the values of --leg.
+var sendLegs = map[string]uint32{"": 0, "1": 1, "2": 2}
+
+// sendCommand returns the command that calls SendSocket.
+func sendCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "send",
+		Category:  categoryOffers,
+		Usage:     "Establish a socket with another node.",
+		ArgsUsage: "<pubkey>",
+		Description: strings.TrimSpace(`
+Offer a socket to the node with this public key, 66 hex digits. Without
+flags it is the default socket, which is started if it does not run. A node
+that cannot host sockets sends a request instead, which asks the other to
+host.
+
+The node must be a connected peer of this node's lnd. The response holds the
+id of the message, and comes once the message is recorded. What becomes of
+it shows in "socketcli events", as events whose reply_to_id is that id, and
+in "socketcli offers".
+
+Examples, PK being a public key:
+
+    $ socketcli send PK
+    $ socketcli send PK --socket_id 5f3a9c01 --expiry 24h
+    $ socketcli send PK --mode request
+`),
+		Flags: []cli.Flag{
+			&cli.StringFlag{
+				Name:        socketIDFlag,
+				DefaultText: "the default socket",
+				Usage: "the `id` of the socket to offer, or " +
+					"8 or more of its first digits",
+			},
+			&cli.StringFlag{
+				Name:        "mode",
+				DefaultText: "auto",
+				Usage: "`how` to establish the socket: offer " +
+					"one, request one, or auto, which " +
+					"offers if this node can host",
+			},
+			&cli.StringFlag{
+				Name:        "expiry",
+				DefaultText: "1h",
+				Usage: "`when` the offer ends if it is not " +
+					"used, at most 7 days ahead: from " +
+					"now, as in 90m, or in Unix seconds",
+			},
+			&cli.StringFlag{
+				Name:        "leg",
+				DefaultText: "2",
+				Usage: "the `leg`, 1 or 2, that is granted " +
+					"to the other node",
+			},
+		},
+		Action: sendSocket,
+	}
+}
+
+// sendSocket offers or requests a socket.
+func sendSocket(ctx context.Context, cmd *cli.Command) error {
+	req, err := sendRequest(cmd)
+	if err != nil {
+		return err
+	}
+
+	client, err := connect(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.close()
+
+	req.SocketId, err = client.resolveSocket(
+		ctx, "--"+socketIDFlag, req.GetSocketId(),
+	)
+	if err != nil {
+		return err
+	}
+
+	resp, err := client.SendSocket(ctx, req)
+	if err != nil {
+		return err
+	}
+
+	return printResponse(cmd, resp)
+}
+
+// sendRequest returns the request that the command line describes. Its socket
+// id may still be a prefix.
+func sendRequest(cmd *cli.Command) (*socketrpc.SendSocketRequest, error) {
+	args, err := arguments(cmd, 1, "pubkey")
+	if err != nil {
+		return nil, err
+	}
+
+	socketID, err := option(cmd, socketIDFlag)
+	if err != nil {
+		return nil, err
+	}
+	if socketID != "" {
+		socketID, err = parseID("--"+socketIDFlag, socketID)
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	modeText, err := option(cmd, "mode")
+	if err != nil {
+		return nil, err
+	}
+	mode, ok := sendModes[modeText]
+	if !ok {
+		return nil, usagef("--mode: %q is not one of auto, offer, "+
+			"request", modeText)
+	}
+
+	expiryText, err := option(cmd, "expiry")
+	if err != nil {
+		return nil, err
+	}
+	expiry, err := parseExpiry(expiryText, time.Now())
+	if err != nil {
+		return nil, err
+	}
+
+	legText, err := option(cmd, "leg")
+	if err != nil {
+		return nil, err
+	}
+	leg, ok := sendLegs[legText]
+	if !ok {
+		return nil, usagef("--leg: %q is neither 1 nor 2", legText)
+	}
+
+	return &socketrpc.SendSocketRequest{
+		Pubkey:   args[0],
+		SocketId: socketID,
+		Mode:     mode,
+		Expiry:   expiry,
+		Leg:      leg,
+	}, nil
+}
+
+// parseExpiry returns the time that text names, in Unix seconds: text is such
+// a time, or a duration from now. The empty text is 0, which leaves the choice
+// to socketd. Whether the time is too early or too late is for socketd to say.
+func parseExpiry(text string, now time.Time) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && seconds > 0 {
+		return seconds, nil
+	}
+
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration < time.Second {
+		return 0, usagef("--expiry: %q is neither a duration of a "+
+			"second or more, as in 90m, nor a time in Unix "+
+			"seconds", text)
+	}
+
+	return now.Add(duration).Unix(), nil
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestUsageErrors checks that a wrong command line exits with 2, says what is
+// wrong with it, and asks nothing of socketd.
+func TestUsageErrors(t *testing.T) {
+	server := newTestServer(t)
+
+	tests := []struct {
+		args   []string
+		stderr string
+	}{
+		// Commands and flags.
+		{[]string{"nosuch"}, `unknown command "nosuch" ` +
+			"(see socketcli --help)"},
+		{[]string{""}, `unknown command ""`},
+		{[]string{"help", "nosuch"}, "nosuch"},
+		{[]string{"--help", "nosuch"}, "nosuch"},
+		{[]string{"--nosuch"}, "not defined: -nosuch " +
+			"(see socketcli --help)"},
+		{[]string{"start", "--nosuch"}, "not defined: -nosuch " +
+			"(see socketcli start --help)"},
+		{[]string{"start", "--label"}, "flag needs an argument: " +
+			"--label (see socketcli start --help)"},
+		{[]string{"offers", "--pending_only=x"}, `invalid value "x" ` +
+			"for flag -pending_only"},
+
+		// The number of arguments.
+		{[]string{"start", "x"}, `unexpected argument "x" ` +
+			"(see socketcli start --help)"},
+		{[]string{"stop", idA, "x"}, `unexpected argument "x"`},
+		{[]string{"list", "x"}, `unexpected argument "x"`},
+		{[]string{"send"}, "missing argument <pubkey>"},
+		{[]string{"send", "x", "y"}, `unexpected argument "y"`},
+		{[]string{"offers", "x"}, `unexpected argument "x"`},
+		{[]string{"accept"}, "missing argument <id>"},
+		{[]string{"accept", idA, "help"}, "unexpected argument " +
+			`"help"`},
+		{[]string{"reject"}, "missing argument <id>"},
+		{[]string{"reject", idA, "x"}, `unexpected argument "x"`},
+		{[]string{"events", "x"}, `unexpected argument "x"`},
+		{[]string{"getinfo", "x"}, `unexpected argument "x"`},
+		{[]string{"getinfo", "--", "--help"}, "unexpected argument " +
+			`"--help"`},
+
+		// Ids.
+		{[]string{"stop", ""}, `socket_id: "" is too short: give 8 ` +
+			"or more of its 64 hex digits"},
+		{[]string{"stop", "help"}, `socket_id: "help" is not hex`},
+		{[]string{"stop", "1234567"}, `socket_id: "1234567" is too ` +
+			"short"},
+		{[]string{"stop", "1234567g"}, `socket_id: "1234567g" is ` +
+			"not hex"},
+		{[]string{"stop", idA + "0"}, "is too long: an id has 64 " +
+			"hex digits"},
+		{[]string{"accept", "12"}, `id: "12" is too short`},
+		{[]string{"reject", "0x12345678"}, `id: "0x12345678" is not ` +
+			"hex"},
+		{[]string{"send", pubkey, "--socket_id=12"}, "--socket_id: " +
+			`"12" is too short`},
+
+		// Values.
+		{[]string{"start", "--label="}, "--label: the value is empty"},
+		{[]string{"start", "--protocol", ""}, "--protocol: the " +
+			"value is empty"},
+		{[]string{"send", pubkey, "--socket_id="}, "--socket_id: " +
+			"the value is empty"},
+		{[]string{"send", pubkey, "--mode=both"}, `--mode: "both" ` +
+			"is not one of auto, offer, request"},
+		{[]string{"send", pubkey, "--mode="}, "--mode: the value"},
+		{[]string{"send", pubkey, "--leg=3"}, `--leg: "3" is ` +
+			"neither 1 nor 2"},
+		{[]string{"send", pubkey, "--leg="}, "--leg: the value"},
+		{[]string{"send", pubkey, "--expiry=tomorrow"}, "--expiry: " +
+			`"tomorrow" is neither a duration`},
+		{[]string{"send", pubkey, "--expiry=-1h"}, `--expiry: "-1h"`},
+		{[]string{"send", pubkey, "--expiry", "-5"}, `--expiry: "-5"`},
+		{[]string{"send", pubkey, "--expiry=0"}, `--expiry: "0"`},
+		{[]string{"send", pubkey, "--expiry=999ms"}, "--expiry: " +
+			`"999ms"`},
+		{[]string{"send", pubkey, "--expiry=99999999999999999999"},
+			"--expiry: "},
+		{[]string{"send", pubkey, "--expiry="}, "--expiry: the value"},
+		{[]string{"events", "--after=x"}, `--after: "x" is not a ` +
+			"cursor"},
+		{[]string{"events", "--after=-1"}, `--after: "-1" is not a ` +
+			"cursor"},
+		{[]string{"events", "--after="}, "--after: the value"},
+
+		// Global flags.
+		{[]string{"-n", "main", "list"}, `--network: "main" is not ` +
+			"one of mainnet, testnet, testnet4, signet, simnet, " +
+			"regtest (see socketcli list --help)"},
+		{[]string{"list", "--network="}, "--network: the value"},
+		{[]string{"list", "--socketdir="}, "--socketdir: the value"},
+		{[]string{"list", "--tlscertpath="}, "--tlscertpath: the"},
+		{[]string{"list", "--macaroonpath="}, "--macaroonpath: the"},
+		{[]string{"list", "--rpcserver="}, "--rpcserver: the value"},
+		{[]string{"list", "--rpcserver=node"}, `--rpcserver: "node" ` +
+			"is neither host:port nor unix:///path"},
+		{[]string{"list", "--rpcserver=node:rpc"}, "--rpcserver: " +
+			`"node:rpc"`},
+		{[]string{"list", "--rpcserver=https://node:1"},
+			"--rpcserver: "},
+	}
+
+	for _, test := range tests {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			res := server.runCLI(t, test.args...)
+			require.Equal(t, exitUsage, res.code, res.stderr)
+			require.Empty(t, res.stdout)
+			require.Regexp(t, `\A\[socketcli\] [^\n]+\n\z`,
+				res.stderr)
+			require.Contains(t, res.stderr, test.stderr)
+		})
+	}
+
+	server.noCall(t)
+}
+
+// TestHelp checks that help is wherever one looks for it, on stdout.
+func TestHelp(t *testing.T) {
+	app := newApp(nil, nil)
+
+	for _, args := range [][]string{{}, {"--help"}, {"-h"}, {"help"}} {
+		res := runArgs(t.Context(), args...)
+		require.Equal(t, exitDone, res.code)
+		require.Empty(t, res.stderr)
+
+		for _, cmd := range app.Commands {
+			require.Contains(t, res.stdout, cmd.Usage)
+		}
+		for _, flag := range globalFlags() {
+			name := flag.Names()[0]
+			require.Contains(t, res.stdout, "--"+name)
+			require.Contains(t, res.stdout,
+				"[$SOCKETCLI_"+strings.ToUpper(name)+"]")
+		}
+	}
+
+	for _, cmd := range app.Commands {
+		for _, args := range [][]string{
+			{"help", cmd.Name},
+			{"--help", cmd.Name},
+			{cmd.Name, "--help"},
+			{cmd.Name, "-h"},
+			{cmd.Name, "argument", "--help"},
+		} {
+			res := runArgs(t.Context(), args...)
+			require.Equal(t, exitDone, res.code, args)
+			require.Empty(t, res.stderr, args)
+			require.Contains(t, res.stdout, "socketcli "+cmd.Name+
+				" - "+cmd.Usage, args)
+			require.Regexp(t, `Examples?[^\n]*:\n\n +`+
+				`\$ socketcli .*`+cmd.Name, res.stdout, args)
+			for _, flag := range cmd.Flags {
+				require.Contains(t, res.stdout,
+					"--"+flag.Names()[0], args)
+			}
+			require.Contains(t, res.stdout, "--rpcserver", args)
+		}
+	}
+}
+
+// TestVersion checks what --version prints, with a commit and without.
+func TestVersion(t *testing.T) {
+	for _, flag := range []string{"--version", "-v"} {
+		require.Equal(t, result{stdout: "socketcli version dev\n"},
+			runArgs(t.Context(), flag))
+	}
+
+	oldVersion, oldCommit := version, commit
+	t.Cleanup(func() {
+		version, commit = oldVersion, oldCommit
+	})
+	version, commit = "0.1.0", "abcdef"
+
+	require.Equal(t, result{
+		stdout: "socketcli version 0.1.0 commit=abcdef\n",
+	}, runArgs(t.Context(), "--version"))
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/socketd/socketd/internal/regtest"
+	"github.com/urfave/cli/v3"
+)
+
+const (
+	// minNodes and maxNodes bound a network to play with: a socket takes
+	// two, and each node takes 150 MB of memory.
+	minNodes = 2
+	maxNodes = 5
+)
+
+// upCommand returns the command that runs a network until ^C.
+func (p *program) upCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "up",
+		Usage: "Run a private network to play with, until ^C.",
+		Description: strings.TrimSpace(`
+Start lnd nodes without a chain, a socketd beside each, and make all of them
+peers. Then print the commands that talk to them. ^C takes everything down, a
+second ^C at once.
+
+Example:
+
+    $ socketdev up --nodes 3
+`),
+		Flags: append(placeFlags(), &cli.IntFlag{
+			Name:  "nodes",
+			Value: minNodes,
+			Usage: fmt.Sprintf("the `number` of nodes, %d to %d",
+				minNodes, maxNodes),
+		}),
+		Action: p.up,
+	}
+}
+
+// up runs a network until the user interrupts or a part of it ends.
+func (p *program) up(ctx context.Context, cmd *cli.Command) error {
+	nodes := cmd.Int("nodes")
+	if nodes < minNodes || nodes > maxNodes {
+		return usagef("--nodes: %d is not %d to %d", nodes, minNodes,
+			maxNodes)
+	}
+
+	return p.withLab(ctx, cmd, nodes, func(ctx context.Context,
+		l *lab) error {
+
+		_, err := io.WriteString(p.stdout, guide(l))
+		if err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+
+		if err := l.Watch(ctx); err != nil {
+			return err
+		}
+
+		_, err = fmt.Fprintln(p.stdout, "\nTaking it down.")
+
+		return err
+	})
+}
+
+// guide returns what the user needs to play with a network.
+func guide(l *lab) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %d nodes are up and peers of each other, after "+
+		"%s. Everything is in %s\n", len(l.Nodes), seconds(l.took),
+		l.dir)
+	b.WriteString("# Paste this into other terminals:\n")
+
+	for _, node := range l.Nodes {
+		guideNode(&b, l, node)
+	}
+
+	alice, bob := l.Nodes[0], l.Nodes[1]
+	fmt.Fprintf(&b, `
+# An example: %[1]s offers a socket to %[2]s.
+socketcli-%[4]s events                # in a terminal of its own
+socketcli-%[3]s start                 # prints port1 and port2
+socketcli-%[3]s send $PUBKEY_%[2]s
+socketcli-%[4]s offers                # prints the id of the offer
+socketcli-%[4]s accept <id>
+nc -u 127.0.0.1 <port1>           # in two terminals, type into both:
+nc -u 127.0.0.1 <port2>           # what one types, the other one shows
+socketcli-%[3]s list                  # counts the packets
+socketcli-%[3]s stop
+
+# The same over REST.
+curl --cacert "$TLSCERT_%[1]s" -H "Grpc-Metadata-Macaroon: \
+$(od -An -v -tx1 "$MACAROON_%[1]s" | tr -d ' \n')" \
+"$REST_%[1]s/v1/socket/getinfo"
+
+# ^C takes everything down.
+`, alice.Name, bob.Name, suffix(alice), suffix(bob))
+
+	return b.String()
+}
+
+// guideNode writes what belongs to one node.
+func guideNode(b *strings.Builder, l *lab, node *regtest.Node) {
+	fmt.Fprintf(b, "\n# node %s\n", node.Name)
+	fmt.Fprintf(b, "export PUBKEY_%s=%s\n", node.Name, node.Lnd.PubKey())
+	fmt.Fprintf(b, "export REST_%s=https://%s\n", node.Name,
+		node.Socketd.RESTAddr())
+	fmt.Fprintf(b, "export TLSCERT_%s=%s\n", node.Name,
+		shellQuote(node.Socketd.TLSCertPath()))
+	fmt.Fprintf(b, "export MACAROON_%s=%s\n", node.Name,
+		shellQuote(node.Socketd.MacaroonPath()))
+	fmt.Fprintf(b, "alias socketcli-%s=%s\n", suffix(node),
+		shellQuote(shellJoin(l.socketcli(node))))
+	fmt.Fprintf(b, "alias lncli-%s=%s\n", suffix(node),
+		shellQuote(shellJoin(l.lncli(node))))
+}
+
+// seconds renders a duration for people.
+func seconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
+
+// shellQuote returns a word as a shell takes it.
+func shellQuote(word string) string {
+	const harmless = "abcdefghijklmnopqrstuvwxyz" +
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=./:,+@%"
+
+	if word != "" && strings.Trim(word, harmless) == "" {
+		return word
+	}
+
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// shellJoin returns a command as a shell takes it.
+func shellJoin(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = shellQuote(word)
+	}
+
+	return strings.Join(quoted, " ")
+}

@@ -1,0 +1,139 @@
+//go:build itest
+
+package itest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/socketd/socketd/internal/regtest"
+	"github.com/socketd/socketd/socketrpc"
+	"github.com/stretchr/testify/require"
+)
+
+// BenchmarkSendSocket measures the time from the call of SendSocket to the far
+// end's event. The far end turns each offer down, as it may keep 20 pending.
+func BenchmarkSendSocket(b *testing.B) {
+	from, to := shared.a, shared.b
+	ctx := b.Context()
+	socket, err := from.client.StartSocket(
+		ctx, &socketrpc.StartSocketRequest{Label: "bench"},
+	)
+	require.NoError(b, err)
+	stream, err := to.client.SubscribeEvents(
+		ctx, &socketrpc.SubscribeEventsRequest{},
+	)
+	require.NoError(b, err)
+	_, err = stream.Header()
+	require.NoError(b, err)
+
+	var took []time.Duration
+	for b.Loop() {
+		// The limit per peer is 10 messages a second; a user who sends
+		// by hand stays far below it.
+		b.StopTimer()
+		time.Sleep(300 * time.Millisecond)
+		b.StartTimer()
+
+		start := time.Now()
+		sent, err := from.client.SendSocket(
+			ctx, &socketrpc.SendSocketRequest{
+				Pubkey:   to.pubkey(),
+				SocketId: socket.SocketId,
+			},
+		)
+		require.NoError(b, err)
+		for {
+			event, err := stream.Recv()
+			require.NoError(b, err)
+			if event.Type == socketrpc.Event_OFFER_RECEIVED {
+				require.Equal(b, sent.Id, event.Id)
+
+				break
+			}
+		}
+		took = append(took, time.Since(start))
+
+		b.StopTimer()
+		_, err = to.client.RejectOffer(
+			ctx, &socketrpc.RejectOfferRequest{Id: sent.Id},
+		)
+		require.NoError(b, err)
+		b.StartTimer()
+	}
+
+	slices.Sort(took)
+	quantile := func(q int) float64 {
+		return float64(took[(len(took)-1)*q/100].Microseconds()) / 1000
+	}
+	b.ReportMetric(quantile(50), "ms-p50")
+	b.ReportMetric(quantile(99), "ms-p99")
+
+	_, err = from.client.StopSocket(ctx, &socketrpc.StopSocketRequest{
+		SocketId: socket.SocketId,
+	})
+	require.NoError(b, err)
+}
+
+// BenchmarkIdleSockets measures the resident memory of a daemon, without a
+// socket and with 1,000 that nobody uses.
+func BenchmarkIdleSockets(b *testing.B) {
+	const sockets = 1000
+	ctx := b.Context()
+
+	for b.Loop() {
+		own, err := regtest.StartNode(ctx, regtest.NodeConfig{
+			Name: "own", BinDir: binDir, Dir: b.TempDir(),
+			SocketdArgs: []string{
+				"--relay.maxsockets=" + strconv.Itoa(sockets),
+				"--relay.ports=20000-29999",
+			},
+		})
+		require.NoError(b, err)
+		n, err := newNode(own)
+		require.NoError(b, err)
+
+		idle := residentKiB(b, own.Socketd.Pid())
+		for i := range sockets {
+			_, err := n.client.StartSocket(
+				ctx, &socketrpc.StartSocketRequest{
+					Label: strconv.Itoa(i),
+				},
+			)
+			require.NoError(b, err)
+		}
+		full := residentKiB(b, own.Socketd.Pid())
+
+		b.ReportMetric(float64(idle), "KiB-idle")
+		b.ReportMetric(float64(full), "KiB-1000-sockets")
+		b.ReportMetric(float64(full-idle)/sockets, "KiB/socket")
+		require.NoError(b, n.close())
+		require.NoError(b, own.Stop())
+	}
+}
+
+// residentKiB returns the resident memory of a process.
+func residentKiB(b *testing.B, pid int) int {
+	b.Helper()
+
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(b, err)
+	for line := range bytes.Lines(status) {
+		value, ok := bytes.CutPrefix(line, []byte("VmRSS:"))
+		if !ok {
+			continue
+		}
+		kib, err := strconv.Atoi(string(bytes.Fields(value)[0]))
+		require.NoError(b, err)
+
+		return kib
+	}
+	require.Fail(b, "no VmRSS")
+
+	return 0
+}

@@ -64,7 +64,7 @@ itest: nodes build ## Run the integration tests: real lnds, real binaries
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Run the linter over everything
-	$(TOOLS)/golangci-lint run ./...
+	$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 
 .PHONY: fmt
 fmt: $(TOOLS)/golangci-lint ## Format the source

@@ -330,6 +330,7 @@ func disagreements(t *testing.T, id ID, host, farEnd *node) []string {
 				return slices.Equal(want, kinds)
 			},
 		) {
+
 			wrong = append(wrong, fmt.Sprintf(
 				"%v: %v after %v", dir, o.State, kinds,
 			))

@@ -88,6 +88,7 @@ func (m *Manager) onOffer(ctx context.Context, in inbound,
 		if slices.ContainsFunc(known, func(o Offer) bool {
 			return o.Peer == in.peer && o.Direction == Incoming
 		}) {
+
 			m.ack(in, msg.ID)
 		}
 

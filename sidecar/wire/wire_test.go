@@ -364,6 +364,7 @@ func TestCheckText(t *testing.T) {
 			r, unicode.Bidi_Control, unicode.Cf, unicode.Zl,
 			unicode.Zp,
 		) {
+
 			bad = append(bad, fmt.Sprintf("a%cb", r))
 		}
 	}

@@ -260,20 +260,21 @@ func firstAddr(addrs []netip.Addr) string {
 	return addrs[0].String()
 }
 
+// eventTypes has the API's name of everything that happens to an offer.
+var eventTypes = map[offer.EventKind]socketrpc.Event_Type{
+	offer.EventReceived:  socketrpc.Event_OFFER_RECEIVED,
+	offer.EventDelivered: socketrpc.Event_OFFER_DELIVERED,
+	offer.EventAccepted:  socketrpc.Event_OFFER_ACCEPTED,
+	offer.EventRejected:  socketrpc.Event_OFFER_REJECTED,
+	offer.EventExpired:   socketrpc.Event_OFFER_EXPIRED,
+	offer.EventClosed:    socketrpc.Event_OFFER_CLOSED,
+}
+
 // offerEvent returns what happened to an offer as the API has it.
 func offerEvent(e offer.Event) *socketrpc.Event {
-	types := map[offer.EventKind]socketrpc.Event_Type{
-		offer.EventReceived:  socketrpc.Event_OFFER_RECEIVED,
-		offer.EventDelivered: socketrpc.Event_OFFER_DELIVERED,
-		offer.EventAccepted:  socketrpc.Event_OFFER_ACCEPTED,
-		offer.EventRejected:  socketrpc.Event_OFFER_REJECTED,
-		offer.EventExpired:   socketrpc.Event_OFFER_EXPIRED,
-		offer.EventClosed:    socketrpc.Event_OFFER_CLOSED,
-	}
-
 	o := &e.Offer
 	event := &socketrpc.Event{
-		Type:       types[e.Kind],
+		Type:       eventTypes[e.Kind],
 		Id:         o.ID.String(),
 		ReplyToId:  formatID(o.ReplyTo),
 		FromPubkey: o.Peer.String(),

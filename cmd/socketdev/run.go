@@ -138,6 +138,7 @@ nothing of it is left when it ends.
 		Commands: []*cli.Command{
 			p.upCommand(),
 			p.demoCommand(),
+			p.compareCommand(),
 			p.udpClientCommand(),
 		},
 

@@ -27,9 +27,12 @@ const module = "github.com/socketd/socketd"
 // rooms has every package of the module, and the packages of the module that
 // it may import. Arrows run downward only.
 var rooms = map[string][]string{
-	"cmd/socketd":      {"sidecar"},
-	"cmd/socketcli":    {"socketrpc"},
-	"cmd/socketdev":    {"internal/regtest", "socketrpc"},
+	"cmd/socketd":   {"sidecar"},
+	"cmd/socketcli": {"socketrpc"},
+	"cmd/socketdev": {
+		"internal/compare", "internal/regtest", "socketrpc",
+	},
+	"internal/compare": {"internal/regtest", "socketrpc"},
 	"internal/regtest": {"socketrpc"},
 	"internal/rules":   {},
 	"itest": {

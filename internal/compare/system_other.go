@@ -1,0 +1,20 @@
+//go:build !linux
+
+package compare
+
+import "context"
+
+// Cores returns ErrSystem.
+func Cores() (int, error) {
+	return 0, ErrSystem
+}
+
+// Become returns ErrSystem.
+func Become(int, []string) error {
+	return ErrSystem
+}
+
+// generate returns ErrSystem.
+func generate(context.Context, Spec) (Result, error) {
+	return Result{}, ErrSystem
+}

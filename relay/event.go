@@ -95,21 +95,31 @@ func (r CloseReason) String() string {
 	}
 }
 
-// DropReason tells why a packet that arrived at a leg was not relayed.
+// DropReason tells why a packet or a connection that arrived at a leg was not
+// relayed.
 type DropReason uint8
 
 const (
-	// DropStranger counts packets that came from elsewhere than the leg's
-	// client, and packets from sources that no leg takes as its client.
+	// DropStranger counts packets and connections that came from elsewhere
+	// than the leg's client, and those from sources that no leg takes as
+	// its client.
 	DropStranger DropReason = iota
 
 	// DropNoClient counts packets of the leg's client that came while the
-	// other leg had no client to send them to.
+	// other leg had no client to send them to, and connections that ended
+	// before the other leg had one for them: they waited for too long, or
+	// hung up.
 	DropNoClient
+
+	// DropLimit counts connections of the leg's client that came when as
+	// many as are allowed were there. It also counts how often the system
+	// had no file descriptor for a connection, which then waits outside.
+	DropLimit
 
 	// DropSendError counts packets of the leg's client that the system
 	// refused to send out of the other leg, because they were too long
-	// for it, had no route, or met a full send queue.
+	// for it, had no route, or met a full send queue. It counts connections
+	// too: those whose last bytes the other side did not take.
 	DropSendError
 
 	// DropKernel counts packets that came faster than the leg could read
@@ -129,6 +139,9 @@ func (r DropReason) String() string {
 
 	case DropNoClient:
 		return "no_client"
+
+	case DropLimit:
+		return "limit"
 
 	case DropSendError:
 		return "send_error"

@@ -8,42 +8,26 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// datagram is a packet that arrived at a port. It is valid until the handler
-// that it was given to returns.
-type datagram struct {
-	// src is the address that it came from, unmapped.
-	src netip.AddrPort
-
-	// local is the address of ours that it was sent to, unmapped, with a
-	// zone if it is link-local. It is the zero value where the system does
-	// not tell, or where it is no address to send from.
-	local netip.Addr
-
-	// payload is what it carries. It may be empty.
-	payload []byte
-
-	// lost is the number of packets that the system has dropped at the
-	// port since it was opened. It wraps around.
-	lost uint32
-}
-
 // pin is a leg's record of its client. It is immutable: a change is a new pin.
 type pin struct {
-	// src is the address of the client.
+	// src is the address of the client. A TCP leg takes every connection
+	// from its network.
 	src netip.AddrPort
 
-	// local is the address of ours that the client sends to. Answers leave
-	// from it: the client, or a NAT before it, may listen to no other.
+	// local is the address of ours that a UDP client sends to. Answers
+	// leave from it: the client, or a NAT before it, may listen to no
+	// other.
 	local netip.Addr
 
-	// route is how to send to the client, as the data path wants it.
+	// route is how to send to a UDP client, as the data path wants it.
 	route route
 }
 
-// leg is one side of a socket.
+// leg is one side of a socket: who its client is, and what it counted. How
+// packets and connections come in and go out is the carrier's business.
 type leg struct {
-	// The following fields are set before the leg's goroutine starts, and
-	// never change.
+	// The following fields are set before the leg is used, and never
+	// change.
 
 	// relay is what the leg belongs to.
 	relay *Relay
@@ -55,20 +39,20 @@ type leg struct {
 	num Leg
 
 	// port is the public port.
-	port *udpPort
+	port *port
 
 	// peer is the leg on the other side.
 	peer *leg
 
-	// pin is the leg's client, nil before the first. Only the leg's
-	// goroutine writes it; everybody reads it.
+	// pin is the leg's client, nil before the first. Only the carrier
+	// writes it, one goroutine at a time; everybody reads it.
 	pin atomic.Pointer[pin]
 
-	// watched is set by Socket.Watch and cleared by the leg's goroutine.
+	// watched is set by Socket.Watch and cleared by the carrier.
 	watched atomic.Bool
 
-	// The leg's goroutine writes what is between the pads with every
-	// packet, while the other leg's goroutine reads what is before them.
+	// The carrier writes what is between the pads with every packet, while
+	// others, and other legs' carriers, work on what lies around.
 	_ cpu.CacheLinePad
 
 	traffic traffic
@@ -76,25 +60,25 @@ type leg struct {
 	_ cpu.CacheLinePad
 }
 
-// traffic counts what the leg's goroutine did. That goroutine is the only
-// writer; the atomics are for those who read.
+// traffic counts what passed through a leg. The carrier is the only writer, one
+// goroutine at a time; the atomics are for those who read.
 type traffic struct {
 	// packetsIn and bytesIn count what was admitted at this leg.
 	packetsIn atomic.Uint64
 	bytesIn   atomic.Uint64
 
 	// packetsOut and bytesOut count what was then sent to the client of
-	// the other leg. They are here, not there, so that each leg's counters
-	// have one writer.
+	// the other leg.
 	packetsOut atomic.Uint64
 	bytesOut   atomic.Uint64
 
 	// drops counts what arrived at this leg and was dropped.
 	drops [numDropReasons]atomic.Uint64
 
-	// lastSeen is when the last packet was admitted, and lastSeenWall is
-	// what the wall clock showed then, in Unix nanoseconds. They mean
-	// nothing while the leg has no pin.
+	// lastSeen is when the last packet was admitted, or the client's last
+	// connection did something, and lastSeenWall is what the wall clock
+	// showed then, in Unix nanoseconds. They mean nothing while the leg has
+	// no pin.
 	lastSeen     atomicInstant
 	lastSeenWall atomic.Int64
 
@@ -102,9 +86,33 @@ type traffic struct {
 	// opened.
 	lastPassed atomicInstant
 
-	// lost is datagram.lost of the last packet. Only the leg's goroutine
-	// touches it.
+	// accepted counts the connections that were admitted, open those of
+	// them that are open, waiting those of the open ones that have no
+	// partner, and resets those that ended otherwise than by a clean close.
+	accepted atomic.Uint64
+	open     atomic.Int64
+	waiting  atomic.Int64
+	resets   atomic.Uint64
+
+	// lost is the kernel's count of packets that it dropped at the port, as
+	// it was told last. Only the carrier touches it.
 	lost uint32
+}
+
+// moment is one point in time on two clocks, read once for many packets.
+type moment struct {
+	// now is the time on the relay's clock.
+	now instant
+
+	// wall is the time on the wall clock, in Unix nanoseconds.
+	wall int64
+}
+
+// moment returns the time.
+func (r *Relay) moment() moment {
+	wall := time.Now()
+
+	return moment{now: r.instant(wall), wall: wall.UnixNano()}
 }
 
 // atomicInstant is an instant that may be read while it is written.
@@ -122,86 +130,154 @@ func (a *atomicInstant) Store(i instant) {
 	a.value.Store(int64(i))
 }
 
-// handle relays one packet that arrived at the leg, or drops and counts it.
-// Only the leg's goroutine calls it.
-func (l *leg) handle(d *datagram) {
-	wall := time.Now()
-	now := l.relay.instant(wall)
+// source is where packets came from, and where to.
+type source struct {
+	// addr is the address that they came from, unmapped.
+	addr netip.AddrPort
 
-	if lost := int32(d.lost - l.traffic.lost); lost > 0 {
-		l.traffic.lost = d.lost
-		l.traffic.drops[DropKernel].Add(uint64(lost))
-	}
-
-	old := l.pin.Load()
-	if !l.admit(old, d, now) {
-		l.drop(DropStranger)
-
-		return
-	}
-
-	// Whoever sees the client, or hears of the packet, must find when it
-	// came and that it was counted.
-	l.traffic.lastSeen.Store(now)
-	l.traffic.lastSeenWall.Store(wall.UnixNano())
-	l.traffic.packetsIn.Add(1)
-	l.traffic.bytesIn.Add(uint64(len(d.payload)))
-
-	if old == nil || old.src != d.src || old.local != d.local {
-		l.setPin(d)
-	}
-
-	if old == nil || old.src != d.src {
-		l.tellPinned(old, d.src)
-	}
-
-	if l.watched.Load() && l.watched.CompareAndSwap(true, false) {
-		l.relay.notify(EventUsed{SocketID: l.socketID, Leg: l.num})
-	}
-
-	to := l.peer.pin.Load()
-	if to == nil {
-		l.drop(DropNoClient)
-
-		return
-	}
-
-	if err := l.peer.port.send(d.payload, &to.route); err != nil {
-		l.drop(DropSendError)
-
-		return
-	}
-
-	l.traffic.packetsOut.Add(1)
-	l.traffic.bytesOut.Add(uint64(len(d.payload)))
-	l.traffic.lastPassed.Store(now)
+	// local is the address of ours that they were sent to, unmapped, with a
+	// zone if it is link-local. It is the zero value where the system does
+	// not tell, or where it is no address to send from.
+	local netip.Addr
 }
 
-// admit tells whether the packet is from the leg's client, or from a source
-// that may become it.
-func (l *leg) admit(current *pin, d *datagram, now instant) bool {
-	if current == nil {
-		return l.relay.mayPin(d.src, d.local)
+// admit decides on packets that may be from a new source, and counts them. If
+// they are from the leg's client, or the leg takes their source as such, it
+// returns the leg's pin, else nil.
+func (l *leg) admit(src source, packets, bytes uint64, at moment) *pin {
+	old := l.pin.Load()
+	if !l.mayAdmit(old, src, at.now) {
+		l.drop(DropStranger, packets)
+
+		return nil
 	}
 
-	if current.src == d.src {
+	// Whoever sees the client, or hears of the packets, must find when they
+	// came and that they were counted.
+	l.countIn(packets, bytes, at)
+
+	current := old
+	if old == nil || old.src != src.addr || old.local != src.local {
+		current = &pin{
+			src:   src.addr,
+			local: src.local,
+			route: l.port.route(src),
+		}
+		l.pin.Store(current)
+	}
+
+	if old == nil || old.src != src.addr {
+		l.tellPinned(old, src.addr)
+	}
+
+	l.tellUsed()
+
+	return current
+}
+
+// mayAdmit tells whether packets are from the leg's client, or from a source
+// that may become it.
+func (l *leg) mayAdmit(current *pin, src source, now instant) bool {
+	if current == nil {
+		return l.relay.mayPin(src)
+	}
+
+	return current.src == src.addr ||
+		l.isSilent(now) && l.relay.mayPin(src)
+}
+
+// mayJoin tells whether a connection is from the leg's client, or from one that
+// the leg may take as such.
+func (l *leg) mayJoin(src netip.AddrPort, now instant) bool {
+	if src.Port() == 0 || !isUnicast(src.Addr()) {
+		return false
+	}
+
+	current := l.pin.Load()
+	if current == nil || clientNet(current.src) == clientNet(src) {
 		return true
 	}
 
-	silence := now.sub(l.traffic.lastSeen.Load())
-
-	return silence >= l.relay.cfg.PinTimeout &&
-		l.relay.mayPin(d.src, d.local)
+	// A client that has a connection open is there, however silent.
+	return l.traffic.open.Load() == 0 && l.isSilent(now)
 }
 
-// setPin makes the source of the packet the leg's client, and the address of
-// ours that it was sent to the one that answers leave from.
-func (l *leg) setPin(d *datagram) {
-	l.pin.Store(&pin{
-		src:   d.src,
-		local: d.local,
-		route: l.port.route(d.src, d.local),
-	})
+// admitConn counts a connection that may join, and takes its client if it is a
+// new one.
+func (l *leg) admitConn(src netip.AddrPort, at moment) {
+	l.seen(at)
+	l.traffic.accepted.Add(1)
+	l.traffic.open.Add(1)
+
+	old := l.pin.Load()
+	if old == nil || clientNet(old.src) != clientNet(src) {
+		l.pin.Store(&pin{src: src})
+		l.tellPinned(old, src)
+	}
+
+	l.tellUsed()
+}
+
+// connClosed counts the end of a connection that was admitted.
+func (l *leg) connClosed(at moment) {
+	l.seen(at)
+	l.traffic.open.Add(-1)
+}
+
+// clientNet returns the network that counts as one TCP client: the address for
+// IPv4, the /64 for IPv6, within which a machine changes its address at will.
+func clientNet(client netip.AddrPort) netip.Prefix {
+	bits := 32
+	if client.Addr().Is6() {
+		bits = 64
+	}
+
+	// It cannot fail: the bits fit the family.
+	prefix, _ := client.Addr().Prefix(bits)
+
+	return prefix
+}
+
+// isSilent tells whether the leg's client was silent for so long that the leg
+// takes the next.
+func (l *leg) isSilent(now instant) bool {
+	silence := now.sub(l.traffic.lastSeen.Load())
+
+	return silence >= l.relay.cfg.PinTimeout
+}
+
+// seen records that the leg's client is there.
+func (l *leg) seen(at moment) {
+	l.traffic.lastSeen.Store(at.now)
+	l.traffic.lastSeenWall.Store(at.wall)
+}
+
+// countIn counts what the leg's client sent and the leg admitted.
+func (l *leg) countIn(packets, bytes uint64, at moment) {
+	l.seen(at)
+	l.traffic.packetsIn.Add(packets)
+	l.traffic.bytesIn.Add(bytes)
+}
+
+// countOut counts what of it was sent to the client of the other leg.
+func (l *leg) countOut(packets, bytes uint64, at moment) {
+	l.traffic.packetsOut.Add(packets)
+	l.traffic.bytesOut.Add(bytes)
+	l.traffic.lastPassed.Store(at.now)
+}
+
+// drop counts packets or connections that go no further.
+func (l *leg) drop(reason DropReason, count uint64) {
+	l.traffic.drops[reason].Add(count)
+}
+
+// lose counts what the kernel dropped, of which it tells the number since the
+// port was opened. It wraps around.
+func (l *leg) lose(total uint32) {
+	if lost := int32(total - l.traffic.lost); lost > 0 {
+		l.traffic.lost = total
+		l.drop(DropKernel, uint64(lost))
+	}
 }
 
 // tellPinned tells that the leg took a client.
@@ -217,9 +293,11 @@ func (l *leg) tellPinned(old *pin, client netip.AddrPort) {
 	l.relay.notify(event)
 }
 
-// drop counts a packet that goes no further.
-func (l *leg) drop(reason DropReason) {
-	l.traffic.drops[reason].Add(1)
+// tellUsed tells whoever watches the leg that it admitted something.
+func (l *leg) tellUsed() {
+	if l.watched.Load() && l.watched.CompareAndSwap(true, false) {
+		l.relay.notify(EventUsed{SocketID: l.socketID, Leg: l.num})
+	}
 }
 
 // stats returns the leg's counters as they are now.
@@ -231,6 +309,10 @@ func (l *leg) stats() LegStats {
 		PacketsOut: l.peer.traffic.packetsOut.Load(),
 		BytesOut:   l.peer.traffic.bytesOut.Load(),
 		Drops:      make(map[DropReason]uint64, numDropReasons),
+		Accepted:   l.traffic.accepted.Load(),
+		Open:       int(l.traffic.open.Load()),
+		Waiting:    int(l.traffic.waiting.Load()),
+		Resets:     l.traffic.resets.Load(),
 	}
 
 	for reason := range numDropReasons {
@@ -245,22 +327,22 @@ func (l *leg) stats() LegStats {
 	return stats
 }
 
-// mayPin tells whether a leg may have a client at this address, which sent to
-// our address local.
+// mayPin tells whether a UDP leg may have its client at this source.
 //
 // Sending to a multicast, broadcast or unspecified address, or to port 0, would
 // make the relay an amplifier or reach nobody. Sending to a port of our own
 // would let two legs feed each other for ever.
-func (r *Relay) mayPin(src netip.AddrPort, local netip.Addr) bool {
-	if src.Port() == 0 || !isUnicast(src.Addr()) {
+func (r *Relay) mayPin(src source) bool {
+	addr := src.addr.Addr()
+	if src.addr.Port() == 0 || !isUnicast(addr) {
 		return false
 	}
 
-	if !r.ports.isTaken(src.Port()) {
+	if !r.ports.isTaken(src.addr.Port()) {
 		return true
 	}
 
-	return src.Addr() != local && !r.self.contains(src.Addr(), time.Now())
+	return addr != src.local && !r.self.contains(addr, time.Now())
 }
 
 // broadcast is the address of every machine on the wire. The broadcast

@@ -31,11 +31,15 @@ var (
 
 // TestMain fails if the tests leave a goroutine or a file descriptor behind.
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	if order := os.Getenv(benchEnv); order != "" {
+		os.Exit(runBenchProcess(order))
+	}
+
+	os.Exit(runTests(m))
 }
 
-// run runs the tests and returns the exit code.
-func run(m *testing.M) int {
+// runTests runs the tests and returns the exit code.
+func runTests(m *testing.M) int {
 	// The runtime opens descriptors of its own for the first socket.
 	conn, err := net.ListenUDP("udp", nil)
 	if err != nil {
@@ -88,6 +92,12 @@ func testConfig(tb testing.TB) Config {
 		PortRest:   time.Minute,
 		MaxSockets: 1000,
 		PinTimeout: time.Hour,
+
+		MaxPairs:    100,
+		MaxWaiting:  100,
+		WaitTimeout: time.Hour,
+		MaxConns:    1000,
+		KeepAlive:   time.Hour,
 	}
 }
 
@@ -131,6 +141,15 @@ func newWorld(tb testing.TB, change func(*Config)) *world {
 	tb.Cleanup(w.stop)
 
 	return w
+}
+
+// stopRelay ends a relay that does not run.
+func stopRelay(tb testing.TB, relay *Relay) {
+	tb.Helper()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.NoError(tb, relay.Run(ctx))
 }
 
 // open opens a UDP socket without limits.
@@ -407,7 +426,7 @@ func areFree(ports PortRange) bool {
 
 // isFree tells whether a port can be had.
 func isFree(port uint16) bool {
-	p, err := openPort(netip.Addr{}, port)
+	p, err := openUDP(netip.Addr{}, port)
 	if err != nil {
 		return false
 	}

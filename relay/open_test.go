@@ -44,7 +44,7 @@ func TestOpen(t *testing.T) {
 		opts: Options{},
 		want: ErrProtocol,
 	}, {
-		opts: Options{Protocol: 2},
+		opts: Options{Protocol: 3},
 		want: ErrProtocol,
 	}, {
 		opts: Options{Protocol: UDP, IdleTimeout: -1},

@@ -168,16 +168,18 @@ func TestPinTimeout(t *testing.T) {
 
 	const pinTimeout = 30 * time.Second
 
-	w := newWorld(t, func(cfg *Config) {
-		cfg.PinTimeout = pinTimeout
-	})
-	l := w.open().leg(Leg1)
+	// A pin tells nobody: there is no carrier.
+	cfg := testConfig(t)
+	cfg.PinTimeout = pinTimeout
+	w, err := New(cfg, nil)
+	require.NoError(t, err)
+	s := w.newSocket(Options{Protocol: UDP}, [2]*port{{}, {}})
+	l := s.leg(Leg1)
 
-	client, next := source("192.0.2.7:1000"), source("192.0.2.8:1000")
+	client, next := sourceOf("192.0.2.7:1000"), sourceOf("192.0.2.8:1000")
 	const start = instant(time.Hour)
 
-	l.setPin(client)
-	l.traffic.lastSeen.Store(start)
+	require.NotNil(t, l.admit(client, 1, 0, moment{now: start}))
 
 	for silence, taken := range map[time.Duration]bool{
 		0:              false,
@@ -186,19 +188,19 @@ func TestPinTimeout(t *testing.T) {
 		time.Hour:      true,
 	} {
 		now := start.add(silence)
-		require.True(t, l.admit(l.pin.Load(), client, now))
-		require.Equal(t, taken, l.admit(l.pin.Load(), next, now))
+		require.True(t, l.mayAdmit(l.pin.Load(), client, now))
+		require.Equal(t, taken, l.mayAdmit(l.pin.Load(), next, now))
 
 		// However long the silence, not every source will do.
-		require.False(t, l.admit(
-			l.pin.Load(), source("224.0.0.1:1000"), now,
+		require.False(t, l.mayAdmit(
+			l.pin.Load(), sourceOf("224.0.0.1:1000"), now,
 		))
 	}
 }
 
-// source returns a packet from an address.
-func source(addr string) *datagram {
-	return &datagram{src: netip.MustParseAddrPort(addr)}
+// sourceOf returns a source at an address.
+func sourceOf(addr string) source {
+	return source{addr: netip.MustParseAddrPort(addr)}
 }
 
 // TestNeverPinned checks the sources that no leg takes as its client.
@@ -236,7 +238,8 @@ func TestNeverPinned(t *testing.T) {
 
 	l := s.leg(Leg1)
 	for i, src := range refused {
-		l.handle(&datagram{src: src, local: local})
+		from := source{addr: src, local: local}
+		require.Nil(t, l.admit(from, 1, 0, w.moment()))
 		require.Nil(t, l.pin.Load(), src)
 		requireDrops(t, s, Leg1, drops{
 			DropStranger: uint64(i + 1),
@@ -250,7 +253,7 @@ func TestNeverPinned(t *testing.T) {
 		netip.AddrPortFrom(loopback4, w.cfg.Ports.High+1),
 		netip.AddrPortFrom(local, 1000),
 	} {
-		require.True(t, w.mayPin(src, local), src)
+		require.True(t, w.mayPin(source{src, local}), src)
 	}
 	w.noEvent()
 }

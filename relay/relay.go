@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,6 +38,30 @@ type Config struct {
 	// PinTimeout is the silence of a leg's client after which the leg
 	// takes the next source. It is more than 0.
 	PinTimeout time.Duration
+
+	// MaxPairs is how many pairs of connections a TCP socket may have, at
+	// least 1. Further connections wait until a pair ends.
+	MaxPairs int
+
+	// MaxWaiting is how many connections may wait at one leg of a TCP
+	// socket for their partners, at least 1. Further ones are refused.
+	MaxWaiting int
+
+	// WaitTimeout is how long a connection may wait for its partner. It is
+	// more than 0.
+	WaitTimeout time.Duration
+
+	// MaxConns is how many connections all TCP sockets together may have,
+	// at least 1. Further ones are refused.
+	MaxConns int
+
+	// KeepAlive is the silence of a connection's client after which the
+	// system asks whether it is still there; it counts as gone after
+	// another such time without an answer. It is at least a second, the
+	// system's unit. A client that bytes are on their way to is not asked:
+	// it counts as gone when the system gives up sending them again, on
+	// Linux after some 15 minutes (net.ipv4.tcp_retries2).
+	KeepAlive time.Duration
 
 	// Logger is where the relay logs. What strangers can cause is logged
 	// at debug level only. Nil means nowhere.
@@ -77,6 +102,32 @@ func (c *Config) validate() error {
 			c.PinTimeout)
 
 	default:
+		return c.validateTCP()
+	}
+}
+
+// validateTCP tells what is wrong with the limits of connections.
+func (c *Config) validateTCP() error {
+	switch {
+	case c.MaxPairs < 1:
+		return fmt.Errorf("max pairs %d: want at least 1", c.MaxPairs)
+
+	case c.MaxWaiting < 1:
+		return fmt.Errorf("max waiting %d: want at least 1",
+			c.MaxWaiting)
+
+	case c.WaitTimeout <= 0:
+		return fmt.Errorf("wait timeout %v: want more than 0",
+			c.WaitTimeout)
+
+	case c.MaxConns < 1:
+		return fmt.Errorf("max conns %d: want at least 1", c.MaxConns)
+
+	case c.KeepAlive < time.Second:
+		return fmt.Errorf("keep-alive %v: want at least a second",
+			c.KeepAlive)
+
+	default:
 		return nil
 	}
 }
@@ -91,6 +142,12 @@ type Relay struct {
 	ports  *portPool
 	self   *selfAddrs
 
+	// plane makes the carriers of sockets.
+	plane *plane
+
+	// conns counts the connections of all TCP sockets.
+	conns atomic.Int64
+
 	// epoch is what an instant counts from.
 	epoch time.Time
 
@@ -103,7 +160,8 @@ type Relay struct {
 	opening sync.WaitGroup
 
 	// mu guards the following fields, and those of Socket that say so. It
-	// is never held during a system call or a call of notify.
+	// is never held during a system call or a call of notify. The locks of
+	// the plane are taken before it.
 	mu sync.Mutex
 
 	// running is set when Run is called.
@@ -132,12 +190,12 @@ type Relay struct {
 // New makes a relay. It does no I/O; an error means that the configuration is
 // wrong.
 //
-// The relay calls notify with what happens to its sockets, never with a lock
-// held, and from many goroutines at once; the events of one leg come in order.
-// Packets wait meanwhile, so notify must not block. It may ask the relay and
-// its sockets anything, but must not call Socket.Close, which waits for events
-// under way. An event may come before the call of Open that it follows from
-// has returned. Nil means that nobody wants to know.
+// The relay calls notify with what happens to its sockets, from many goroutines
+// at once; the events of one leg come in order. Packets wait meanwhile, so
+// notify must not block. It may ask the relay and its sockets anything, but
+// must call neither Relay.Open nor Socket.Close, which wait for events under
+// way. An event may come before the call of Open that it follows from has
+// returned. Nil means that nobody wants to know.
 func New(cfg Config, notify func(Event)) (*Relay, error) {
 	cfg.Listen = cfg.Listen.Unmap()
 	cfg.SelfAddrs = slices.Clone(cfg.SelfAddrs)
@@ -155,7 +213,7 @@ func New(cfg Config, notify func(Event)) (*Relay, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 
-	return &Relay{
+	r := &Relay{
 		cfg:    cfg,
 		log:    log,
 		notify: notify,
@@ -166,7 +224,10 @@ func New(cfg Config, notify func(Event)) (*Relay, error) {
 		epoch:   time.Now(),
 		wake:    make(chan struct{}, 1),
 		sockets: make(map[ID]*Socket),
-	}, nil
+	}
+	r.plane = newPlane(r)
+
+	return r, nil
 }
 
 // Run ends sockets whose time is over until the context is done. Then it ends
@@ -214,7 +275,7 @@ func (r *Relay) Open(opts Options) (*Socket, error) {
 	}
 	defer r.opening.Done()
 
-	ports, err := r.listen()
+	ports, err := r.listen(opts.Protocol)
 	if err != nil {
 		r.unreserve()
 
@@ -222,8 +283,15 @@ func (r *Relay) Open(opts Options) (*Socket, error) {
 	}
 
 	s := r.newSocket(opts, ports)
+	if err := s.carrier.start(); err != nil {
+		r.unreserve()
+		r.discard(s)
+
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+
 	if !r.register(s) {
-		r.unlisten(ports[:]...)
+		r.discard(s)
 
 		return nil, fmt.Errorf("open socket: %w", ErrClosed)
 	}
@@ -321,6 +389,10 @@ func (r *Relay) shutdown() {
 	for _, s := range r.Sockets() {
 		r.end(s, CloseShutdown)
 	}
+
+	if err := r.plane.stop(); err != nil {
+		r.log.Warn("Stopping the relay", "err", err)
+	}
 }
 
 // reserve holds a place for one socket. Once it succeeds, the caller must see
@@ -352,24 +424,20 @@ func (r *Relay) unreserve() {
 	r.reserved--
 }
 
-// register puts the socket on its reserved place and starts it. It reports
-// false, and gives the place back, if the relay has shut down.
+// register puts the socket on its reserved place. It reports false, and gives
+// the place back, if the relay has shut down or the socket lost a port.
 func (r *Relay) register(s *Socket) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
 	r.reserved--
-	if r.closed {
+	if r.closed || s.ending.Load() {
 		return false
 	}
 
 	s.seq = r.opened
 	r.opened++
 	r.sockets[s.id] = s
-
-	// Whoever finds the socket from now on may end it, which waits for its
-	// goroutines: they have to be there.
-	s.start()
 
 	now := time.Now()
 	if r.queue.add(s, r.instant(now), now) {
@@ -407,7 +475,7 @@ func (r *Relay) wakeRun() {
 }
 
 // listen opens two ports of the range.
-func (r *Relay) listen() ([2]*udpPort, error) {
+func (r *Relay) listen(protocol Protocol) ([2]*port, error) {
 	// Ports that other programs have stay out of the pool until this
 	// search ends, so that none is tried twice.
 	var foreign []uint16
@@ -415,9 +483,9 @@ func (r *Relay) listen() ([2]*udpPort, error) {
 		r.ports.giveBack(foreign...)
 	}()
 
-	var ports [2]*udpPort
+	var ports [2]*port
 	for i := range ports {
-		port, err := r.listenNext(&foreign)
+		port, err := r.listenNext(protocol, &foreign)
 		if err != nil {
 			r.unlisten(ports[:i]...)
 		}
@@ -439,14 +507,16 @@ func (r *Relay) listen() ([2]*udpPort, error) {
 
 // listenNext opens one port of the range. Those that other programs have are
 // added to foreign.
-func (r *Relay) listenNext(foreign *[]uint16) (*udpPort, error) {
+func (r *Relay) listenNext(protocol Protocol, foreign *[]uint16) (*port,
+	error) {
+
 	for {
 		num, ok := r.ports.take(time.Now())
 		if !ok {
 			return nil, ErrNoFreePort
 		}
 
-		port, err := openPort(r.cfg.Listen, num)
+		port, err := r.openPort(protocol, num)
 		switch {
 		case err == nil:
 			return port, nil
@@ -462,8 +532,17 @@ func (r *Relay) listenNext(foreign *[]uint16) (*udpPort, error) {
 	}
 }
 
+// openPort opens one port.
+func (r *Relay) openPort(protocol Protocol, num uint16) (*port, error) {
+	if protocol == TCP {
+		return openTCP(r.cfg.Listen, num, r.cfg.KeepAlive)
+	}
+
+	return openUDP(r.cfg.Listen, num)
+}
+
 // unlisten closes ports that no client has heard of.
-func (r *Relay) unlisten(ports ...*udpPort) {
+func (r *Relay) unlisten(ports ...*port) {
 	for _, port := range ports {
 		if err := port.close(); err != nil {
 			r.log.Warn("Closing a port", "port", port.num, "err",
@@ -472,6 +551,22 @@ func (r *Relay) unlisten(ports ...*udpPort) {
 
 		r.ports.giveBack(port.num)
 	}
+}
+
+// discard stops a socket that nobody has heard of.
+func (r *Relay) discard(s *Socket) {
+	if !s.ending.CompareAndSwap(false, true) {
+		// It lost a port, and Run ends it.
+		<-s.ended
+
+		return
+	}
+
+	if err := s.carrier.stop(); err != nil {
+		r.log.Warn("Closing ports", "err", err)
+	}
+
+	r.ports.giveBack(s.Port(Leg1), s.Port(Leg2))
 }
 
 // instant returns a time on the relay's monotonic clock.

@@ -16,7 +16,6 @@ import (
 const maxIPv4 = 65507
 
 // TestSwap sends bursts of packets of all sizes both ways, between clients of
-
 // both families, and checks every payload.
 func TestSwap(t *testing.T) {
 	t.Parallel()
@@ -104,7 +103,6 @@ func swapBurst(rt *rapid.T, s *Socket, leg Leg, from, to *client) {
 // TestTakeover restarts a client on a new port. It gets back in when the leg
 
 // TestNoLoop sends packets out of the relay's own ports into each other. No
-
 // leg may take another as its client.
 func TestNoLoop(t *testing.T) {
 	t.Parallel()
@@ -121,10 +119,7 @@ func TestNoLoop(t *testing.T) {
 		for _, to := range legs {
 			for _, ip := range []netip.Addr{loopback4, loopback6} {
 				addr := netip.AddrPortFrom(ip, to.port.num)
-				_, err := from.port.conn.WriteToUDPAddrPort(
-					[]byte("loop"), addr,
-				)
-				require.NoError(t, err)
+				require.NoError(t, sendTo(from.port, addr))
 			}
 		}
 	}
@@ -139,7 +134,6 @@ func TestNoLoop(t *testing.T) {
 }
 
 // TestNoLoopLater lets a leg take a client at a port that becomes the relay's
-
 // own afterwards. What is then sent to the client ends at that port.
 func TestNoLoopLater(t *testing.T) {
 	t.Parallel()
@@ -233,7 +227,6 @@ func TestSendError(t *testing.T) {
 }
 
 // TestLostCount checks that the kernel's count of lost packets is followed,
-
 // also when it wraps around.
 func TestLostCount(t *testing.T) {
 	t.Parallel()
@@ -257,14 +250,13 @@ func TestLostCount(t *testing.T) {
 		{6, 1<<32 + 6},
 	}
 	for _, step := range steps {
-		l.handle(&datagram{lost: step.lost})
+		l.lose(step.lost)
 		require.Equal(t, step.want,
 			s.Stats().Leg1.Drops[DropKernel], step)
 	}
 }
 
 // TestBusy sends both ways at once, many sockets at a time. Every packet that
-
 // was counted as sent carries what its sender wrote.
 func TestBusy(t *testing.T) {
 	t.Parallel()

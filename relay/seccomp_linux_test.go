@@ -1,3 +1,5 @@
+//go:build !portable
+
 package relay
 
 import (
@@ -97,14 +99,11 @@ func TestWithoutIPv6(t *testing.T) {
 // that they need. Nothing stays behind.
 func TestOptionRefused(t *testing.T) {
 	tests := map[string][2]uint32{
-		"allow IPv4": {unix.IPPROTO_IPV6, unix.IPV6_V6ONLY},
+		"set families": {unix.IPPROTO_IPV6, unix.IPV6_V6ONLY},
 		"ask for local addresses": {
 			unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO,
 		},
 		"ask for dropped packets": {unix.SOL_SOCKET, unix.SO_RXQ_OVFL},
-
-		// The standard library sets this one too, and comes first.
-		"setsockopt": {unix.SOL_SOCKET, unix.SO_BROADCAST},
 	}
 	for words, option := range tests {
 		t.Run(strings.ReplaceAll(words, " ", "_"), func(t *testing.T) {

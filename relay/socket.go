@@ -1,10 +1,8 @@
 package relay
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,7 +13,8 @@ type Options struct {
 	Protocol Protocol
 
 	// IdleTimeout ends the socket when nothing passed in either direction
-	// for so long. Dropped packets do not count. 0 means never.
+	// for so long. Dropped packets do not count, and neither does an open
+	// connection. 0 means never.
 	IdleTimeout time.Duration
 
 	// ExpiresAt ends the socket, used or not. It is compared with the wall
@@ -26,7 +25,7 @@ type Options struct {
 // validate tells what is wrong with the options.
 func (o *Options) validate(now time.Time) error {
 	switch {
-	case o.Protocol != UDP:
+	case o.Protocol != UDP && o.Protocol != TCP:
 		return fmt.Errorf("%w: %v", ErrProtocol, o.Protocol)
 
 	case o.IdleTimeout < 0:
@@ -58,8 +57,8 @@ type Socket struct {
 	// legs holds leg 1 and leg 2.
 	legs [2]*leg
 
-	// running is done when both goroutines are gone.
-	running sync.WaitGroup
+	// carrier moves the socket's bytes.
+	carrier carrier
 
 	// ending is set by the one caller that ends the socket.
 	ending atomic.Bool
@@ -80,8 +79,21 @@ type Socket struct {
 	queueIndex int
 }
 
-// newSocket makes a socket of two open ports. Nothing is relayed before start.
-func (r *Relay) newSocket(opts Options, ports [2]*udpPort) *Socket {
+// carrier moves the bytes of one socket from one leg to the other. It is what
+// differs between protocols and between systems.
+type carrier interface {
+	// start begins to relay. If it fails the ports are still open.
+	start() error
+
+	// stop closes the ports, and every connection. When it returns nothing
+	// is under way any more. The error is what the system said to closing.
+	// It is called once, whether start was called or not.
+	stop() error
+}
+
+// newSocket makes a socket of two open ports. Nothing is relayed before its
+// carrier is started.
+func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 	// Without its monotonic part the time is compared by the wall clock.
 	opts.ExpiresAt = opts.ExpiresAt.Round(0)
 
@@ -106,30 +118,17 @@ func (r *Relay) newSocket(opts Options, ports [2]*udpPort) *Socket {
 	}
 
 	s.legs[0].peer, s.legs[1].peer = s.legs[1], s.legs[0]
+	s.carrier = r.plane.newCarrier(s)
 
 	return s
 }
 
-// start begins to relay.
-func (s *Socket) start() {
-	for _, l := range s.legs {
-		s.running.Go(func() {
-			s.serve(l)
-		})
-	}
-}
-
-// serve relays what arrives at the leg until its port is closed.
-func (s *Socket) serve(l *leg) {
-	err := l.port.serve(l.handle)
-	if s.ending.Load() {
-		return
-	}
-
-	// Nobody closed the port, yet it is gone. This goroutine cannot wait
-	// for its own end, so Run has to end the socket.
+// fail is called by the carrier when a port is gone although nobody closed it.
+// The caller cannot wait for the end of what it is part of, so Run has to end
+// the socket.
+func (s *Socket) fail(port *port, err error) {
 	s.relay.log.Warn("Port failed", "socket", s.id.String(),
-		"port", l.port.num, "err", err)
+		"port", port.num, "err", err)
 
 	s.relay.fail(s)
 }
@@ -161,7 +160,7 @@ func (s *Socket) ExpiresAt() time.Time {
 }
 
 // Watch asks for one EventUsed when the leg, Leg1 or Leg2, next admits a
-// packet. Asking again before it came changes nothing.
+// packet or a connection. Asking again before it came changes nothing.
 func (s *Socket) Watch(leg Leg) {
 	s.leg(leg).watched.Store(true)
 }
@@ -181,13 +180,15 @@ type LegStats struct {
 	// Port is the leg's public port.
 	Port uint16
 
-	// Client is the address that the leg is pinned to. It is the zero
-	// value while the leg has no client.
+	// Client is the address that the leg is pinned to; with TCP that of the
+	// connection which did it. It is the zero value while the leg has no
+	// client.
 	Client netip.AddrPort
 
 	// PacketsIn and BytesIn count what the leg's clients sent and the leg
 	// admitted, also what was dropped afterwards for want of a client on
-	// the other leg or by a send error. Bytes are bytes of payload.
+	// the other leg or by a send error. Bytes are bytes of payload. With
+	// TCP no packets are counted.
 	PacketsIn uint64
 	BytesIn   uint64
 
@@ -195,9 +196,25 @@ type LegStats struct {
 	PacketsOut uint64
 	BytesOut   uint64
 
-	// Drops counts the packets that arrived at this leg and were dropped.
-	// It has every reason, also those with a count of 0.
+	// Drops counts the packets, and with TCP the connections, that arrived
+	// at this leg and were dropped. It has every reason, also those with a
+	// count of 0.
 	Drops map[DropReason]uint64
+
+	// Accepted counts the connections that the leg's clients opened and
+	// the leg admitted. This and what follows is 0 with UDP.
+	Accepted uint64
+
+	// Open is how many of them are open.
+	Open int
+
+	// Waiting is how many of the open ones have no partner at the other
+	// leg yet.
+	Waiting int
+
+	// Resets counts those that had a partner and ended otherwise than by a
+	// clean close of their client: it reset the connection, or fell silent.
+	Resets uint64
 
 	// LastSeen is when the leg last admitted a packet. The zero value
 	// means never.
@@ -229,11 +246,7 @@ func (s *Socket) end(reason CloseReason) error {
 		return s.closeErr
 	}
 
-	for _, l := range s.legs {
-		s.closeErr = errors.Join(s.closeErr, l.port.close())
-	}
-
-	s.running.Wait()
+	s.closeErr = s.carrier.stop()
 	s.relay.remove(s)
 
 	s.relay.log.Debug("Socket closed", "socket", s.id.String(),

@@ -65,27 +65,42 @@ func (i ID) String() string {
 // Protocol is what the clients of a socket speak to it.
 type Protocol uint8
 
-// UDP relays datagrams.
-const UDP Protocol = 1
+const (
+	// UDP relays datagrams.
+	UDP Protocol = 1
+
+	// TCP joins connections, and relays their bytes.
+	TCP Protocol = 2
+)
 
 // ParseProtocol reads a protocol from its name, in lower case as
 // Protocol.String writes it. Any other name is an ErrProtocol.
 func ParseProtocol(s string) (Protocol, error) {
-	if s != UDP.String() {
-		return 0, fmt.Errorf("%w %q: the relay speaks %v", ErrProtocol,
-			s, UDP)
-	}
+	switch s {
+	case UDP.String():
+		return UDP, nil
 
-	return UDP, nil
+	case TCP.String():
+		return TCP, nil
+
+	default:
+		return 0, fmt.Errorf("%w %q: the relay speaks %v and %v",
+			ErrProtocol, s, UDP, TCP)
+	}
 }
 
-// String returns the protocol's name: "udp".
+// String returns the protocol's name: "udp" or "tcp".
 func (p Protocol) String() string {
-	if p == UDP {
+	switch p {
+	case UDP:
 		return "udp"
-	}
 
-	return "protocol " + strconv.Itoa(int(p))
+	case TCP:
+		return "tcp"
+
+	default:
+		return "protocol " + strconv.Itoa(int(p))
+	}
 }
 
 // Leg is one side of a socket.

@@ -48,13 +48,15 @@ func TestIDText(t *testing.T) {
 func TestProtocolText(t *testing.T) {
 	t.Parallel()
 
-	protocol, err := ParseProtocol("udp")
-	require.NoError(t, err)
-	require.Equal(t, UDP, protocol)
-	require.Equal(t, "udp", protocol.String())
+	for name, want := range map[string]Protocol{"udp": UDP, "tcp": TCP} {
+		protocol, err := ParseProtocol(name)
+		require.NoError(t, err)
+		require.Equal(t, want, protocol)
+		require.Equal(t, name, protocol.String())
+	}
 	require.Equal(t, "protocol 9", Protocol(9).String())
 
-	for _, bad := range []string{"", "tcp", "UDP", "udp ", "1"} {
+	for _, bad := range []string{"", "sctp", "UDP", "Tcp", "udp ", "1"} {
 		_, err := ParseProtocol(bad)
 		require.ErrorIs(t, err, ErrProtocol, bad)
 	}
@@ -106,9 +108,10 @@ func TestReasons(t *testing.T) {
 	drops := map[DropReason]string{
 		DropStranger:   "stranger",
 		DropNoClient:   "no_client",
+		DropLimit:      "limit",
 		DropSendError:  "send_error",
 		DropKernel:     "kernel",
-		numDropReasons: "reason 4",
+		numDropReasons: "reason 5",
 	}
 	for reason, word := range drops {
 		require.Equal(t, word, reason.String())
@@ -164,6 +167,11 @@ func TestConfig(t *testing.T) {
 		"no sockets": func(c *Config) { c.MaxSockets = 0 },
 		"no pin":     func(c *Config) { c.PinTimeout = 0 },
 		"negative":   func(c *Config) { c.PinTimeout = -time.Second },
+		"no pairs":   func(c *Config) { c.MaxPairs = 0 },
+		"no queue":   func(c *Config) { c.MaxWaiting = 0 },
+		"no wait":    func(c *Config) { c.WaitTimeout = 0 },
+		"no conns":   func(c *Config) { c.MaxConns = 0 },
+		"keep-alive": func(c *Config) { c.KeepAlive = time.Second - 1 },
 		"multicast": func(c *Config) {
 			c.Listen = netip.MustParseAddr("224.0.0.1")
 		},

@@ -1,110 +1,119 @@
-//go:build !linux
+//go:build !linux || portable
 
 package relay
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
+	"sync"
 )
 
-// wsaAddrInUse is what Windows says where other systems say EADDRINUSE.
-const wsaAddrInUse = syscall.Errno(10048)
-
-// udpPort is one public port. One goroutine serves it, and any goroutine may
-// send from it and close it.
-type udpPort struct {
-	// The following fields are set by openPort and never change.
-
-	num  uint16
-	conn *net.UDPConn
-}
-
-// route is how to send to a client. It is immutable. Answers leave from the
-// address that the system chooses.
-type route struct {
-	client netip.AddrPort
-}
-
-// openPort opens a port on the address, or on all addresses of both families.
-func openPort(addr netip.Addr, num uint16) (*udpPort, error) {
-	network := "udp"
-	switch {
-	case addr.Is4():
-		network = "udp4"
-
-	case addr.Is6():
-		network = "udp6"
-	}
-
+// openUDP opens a UDP port on the address, or on all addresses of both families
+// if that is the zero value.
+func openUDP(addr netip.Addr, num uint16) (*port, error) {
 	var config net.ListenConfig
 	conn, err := config.ListenPacket(
-		context.Background(), network, listenAddr(addr, num),
+		context.Background(), networkOf(UDP, addr),
+		listenAddr(addr, num),
 	)
 	if err != nil {
 		return nil, err
 	}
 
-	p := &udpPort{num: num, conn: conn.(*net.UDPConn)}
-	setBuffers(p.conn)
+	// What the system refuses is left as it is: the port works all the
+	// same.
+	udp := conn.(*net.UDPConn)
+	_ = udp.SetReadBuffer(socketBuffer)
+	_ = udp.SetWriteBuffer(socketBuffer)
 
-	return p, nil
+	return &port{num: num, udp: udp}, nil
 }
 
-// isAddrInUse tells whether somebody else has the port.
-func isAddrInUse(err error) bool {
-	return errors.Is(err, syscall.EADDRINUSE) ||
-		errors.Is(err, wsaAddrInUse)
+// udpCarrier carries the datagrams of one socket, with one goroutine per leg:
+// it is the only one that reads the leg's port, and that writes its pin and its
+// counters.
+type udpCarrier struct {
+	// socket is immutable.
+	socket *Socket
+
+	// group counts the goroutines.
+	group sync.WaitGroup
 }
 
-// close closes the port. A serve that is under way returns.
-func (p *udpPort) close() error {
-	return p.conn.Close()
+// start begins to relay.
+func (c *udpCarrier) start() error {
+	for _, l := range c.socket.legs {
+		c.group.Go(func() {
+			c.serve(l)
+		})
+	}
+
+	return nil
 }
 
-// serve calls handle with every datagram that arrives, until the port is
-// closed or dead.
-func (p *udpPort) serve(handle func(*datagram)) error {
-	var (
-		d        datagram
-		failures int
-		buffer   = make([]byte, maxPayload)
-	)
+// stop ends it.
+func (c *udpCarrier) stop() error {
+	err := closeLegs(c.socket)
+	c.group.Wait()
 
-	for {
-		n, src, err := p.conn.ReadFromUDPAddrPort(buffer)
+	return err
+}
+
+// serve relays what arrives at a leg, until its port is closed or dead.
+func (c *udpCarrier) serve(l *leg) {
+	buffer := make([]byte, maxPayload)
+
+	for failures := 0; ; {
+		n, src, err := l.port.udp.ReadFromUDPAddrPort(buffer)
 		switch {
 		case err == nil:
 			failures = 0
-
-		case errors.Is(err, net.ErrClosed):
-			return err
-
-		default:
-			failures++
-			if failures == maxReadFailures {
-				return err
-			}
+			relayPacket(l, src, buffer[:n])
 
 			continue
+
+		case errors.Is(err, net.ErrClosed):
+			return
 		}
 
-		d.src = netip.AddrPortFrom(src.Addr().Unmap(), src.Port())
-		d.payload = buffer[:n]
-		handle(&d)
+		failures++
+		if failures == maxReadFailures {
+			c.socket.fail(l.port, fmt.Errorf("%d reads failed: %w",
+				failures, err))
+
+			return
+		}
 	}
 }
 
-// route returns how to send to a client.
-func (p *udpPort) route(client netip.AddrPort, _ netip.Addr) route {
-	return route{client: client}
-}
+// relayPacket relays a datagram that arrived at the leg.
+func relayPacket(l *leg, from netip.AddrPort, payload []byte) {
+	src := source{
+		addr: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()),
+	}
+	size := uint64(len(payload))
 
-// send sends one datagram to a client.
-func (p *udpPort) send(payload []byte, to *route) error {
-	_, err := p.conn.WriteToUDPAddrPort(payload, to.client)
+	at := l.relay.moment()
+	if l.admit(src, 1, size, at) == nil {
+		return
+	}
 
-	return err
+	to := l.peer.pin.Load()
+	if to == nil {
+		l.drop(DropNoClient, 1)
+
+		return
+	}
+
+	_, err := l.peer.port.udp.WriteToUDPAddrPort(payload, to.route.client)
+	if err != nil {
+		l.drop(DropSendError, 1)
+
+		return
+	}
+
+	l.countOut(1, size, at)
 }

@@ -83,10 +83,15 @@ type RelayConfig struct {
 	ExternalIPs []string      `long:"externalip" description:"A public IP address of this host, given to clients and in offers; without one, or with an empty value, this node does not host. May be given several times, the preferred one first (default: 127.0.0.1 on regtest and simnet)"`
 	Listen      string        `long:"listen" description:"The IP address that relay ports are opened on (default: all addresses)"`
 	Ports       string        `long:"ports" description:"The ports that sockets use"`
-	MaxSockets  int           `long:"maxsockets" description:"How many sockets may be open at once"`
-	PinTimeout  time.Duration `long:"pintimeout" description:"After how much silence of its client a leg takes the next one"`
-	IdleTimeout time.Duration `long:"idletimeout" description:"After how much time without a packet in either direction a socket other than the default one is stopped; 0 for never"`
+	MaxSockets  int           `long:"maxsockets" description:"How many sockets may be open at once; each takes two file descriptors"`
+	PinTimeout  time.Duration `long:"pintimeout" description:"After how much silence of its client a leg takes the next one; a client with an open connection is not silent"`
+	IdleTimeout time.Duration `long:"idletimeout" description:"After how much time without a byte or a packet in either direction a socket other than the default one is stopped, open connections or not; 0 for never"`
 	Lifetime    time.Duration `long:"lifetime" description:"How long a socket other than the default one may live; 0 for ever"`
+	MaxPairs    int           `long:"maxpairs" description:"How many pairs of connections a TCP socket may have; further connections wait"`
+	MaxWaiting  int           `long:"maxwaiting" description:"How many connections may wait at a leg of a TCP socket for their partners; further ones are refused"`
+	WaitTimeout time.Duration `long:"waittimeout" description:"How long a connection may wait for its partner"`
+	KeepAlive   time.Duration `long:"keepalive" description:"After how much silence of a connection its client is asked whether it is still there, and after how much more without an answer the connection ends; at least 1s"`
+	MaxConns    int           `long:"maxconns" description:"How many connections all TCP sockets together may have, each a file descriptor; 0 for as many as the limit of open files leaves"`
 }
 
 // DefaultConfig returns the options as they are when nothing is set.
@@ -112,6 +117,10 @@ func DefaultConfig() Config {
 			PinTimeout:  30 * time.Second,
 			IdleTimeout: 10 * time.Minute,
 			Lifetime:    24 * time.Hour,
+			MaxPairs:    1000,
+			MaxWaiting:  100,
+			WaitTimeout: 2 * time.Minute,
+			KeepAlive:   time.Minute,
 		},
 	}
 }
@@ -254,7 +263,35 @@ func (r *RelayConfig) validate() error {
 		return fmt.Errorf("relay.lifetime: %v is negative", r.Lifetime)
 	}
 
-	return nil
+	return r.validateTCP()
+}
+
+// validateTCP checks the options of TCP sockets.
+func (r *RelayConfig) validateTCP() error {
+	switch {
+	case r.MaxPairs < 1:
+		return fmt.Errorf("relay.maxpairs: %d is less than 1",
+			r.MaxPairs)
+
+	case r.MaxWaiting < 1:
+		return fmt.Errorf("relay.maxwaiting: %d is less than 1",
+			r.MaxWaiting)
+
+	case r.WaitTimeout <= 0:
+		return fmt.Errorf("relay.waittimeout: %v is not positive",
+			r.WaitTimeout)
+
+	case r.KeepAlive < time.Second:
+		return fmt.Errorf("relay.keepalive: %v is less than 1s",
+			r.KeepAlive)
+
+	case r.MaxConns < 0 || r.MaxConns == 1:
+		return fmt.Errorf("relay.maxconns: %d is neither 0 nor "+
+			"enough for a pair, which is two", r.MaxConns)
+
+	default:
+		return nil
+	}
 }
 
 // externalAddrs returns the addresses at which clients reach this host's

@@ -52,6 +52,11 @@ func TestLoadConfigDefaults(t *testing.T) {
 	require.Equal(t, 30*time.Second, cfg.Relay.PinTimeout)
 	require.Equal(t, 10*time.Minute, cfg.Relay.IdleTimeout)
 	require.Equal(t, 24*time.Hour, cfg.Relay.Lifetime)
+	require.Equal(t, 1000, cfg.Relay.MaxPairs)
+	require.Equal(t, 100, cfg.Relay.MaxWaiting)
+	require.Equal(t, 2*time.Minute, cfg.Relay.WaitTimeout)
+	require.Equal(t, time.Minute, cfg.Relay.KeepAlive)
+	require.Zero(t, cfg.Relay.MaxConns)
 
 	// On the private networks a host needs no address.
 	for _, network := range []string{"regtest", "simnet"} {
@@ -174,6 +179,18 @@ func TestLoadConfigErrors(t *testing.T) {
 		}, want: "relay.idletimeout"},
 		{name: "lifetime", args: []string{"--relay.lifetime=-1s"},
 			want: "relay.lifetime"},
+		{name: "max pairs", args: []string{"--relay.maxpairs=0"},
+			want: "relay.maxpairs"},
+		{name: "max waiting", args: []string{"--relay.maxwaiting=0"},
+			want: "relay.maxwaiting"},
+		{name: "wait timeout", args: []string{"--relay.waittimeout=0s"},
+			want: "relay.waittimeout"},
+		{name: "keep-alive", args: []string{"--relay.keepalive=999ms"},
+			want: "relay.keepalive"},
+		{name: "negative conns", args: []string{"--relay.maxconns=-1"},
+			want: "relay.maxconns"},
+		{name: "half a pair", args: []string{"--relay.maxconns=1"},
+			want: "relay.maxconns"},
 		{name: "no such file", args: []string{"--configfile=/no/file"},
 			want: "/no/file"},
 	}

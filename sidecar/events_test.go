@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // testOffer returns an offer with every field set.
@@ -130,10 +132,11 @@ func TestMarshalOffer(t *testing.T) {
 func TestRelayQueueFull(t *testing.T) {
 	t.Parallel()
 
-	r, err := relay.New(relay.Config{
-		Ports:      relay.PortRange{Low: 20000, High: 20999},
-		MaxSockets: 1, PinTimeout: time.Second,
-	}, nil)
+	options := DefaultConfig().Relay
+	options.MaxConns = 2
+	cfg, err := options.relayConfig(nil, nil)
+	require.NoError(t, err)
+	r, err := relay.New(cfg, nil)
 	require.NoError(t, err)
 
 	events := newRelayEvents(newHub(1), nil)
@@ -159,6 +162,67 @@ func TestRelayQueueFull(t *testing.T) {
 	// Once nothing takes events any more, nobody waits.
 	close(events.done)
 	events.notify(relay.EventClosed{Reason: relay.CloseShutdown})
+}
+
+// TestRelayConfig checks that every option of the relay reaches it.
+func TestRelayConfig(t *testing.T) {
+	t.Parallel()
+
+	options := RelayConfig{
+		Listen: "::ffff:192.0.2.1", Ports: "20000-20999",
+		MaxSockets: 1, PinTimeout: 2, MaxPairs: 3, MaxWaiting: 4,
+		WaitTimeout: 5, KeepAlive: 6, MaxConns: 7,
+	}
+	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.2")}
+	cfg, err := options.relayConfig(addrs, nil)
+	require.NoError(t, err)
+	require.Equal(t, relay.Config{
+		Listen: netip.MustParseAddr("192.0.2.1"), SelfAddrs: addrs,
+		Ports:    relay.PortRange{Low: 20000, High: 20999},
+		PortRest: portRest, MaxSockets: 1, PinTimeout: 2, MaxPairs: 3,
+		MaxWaiting: 4, WaitTimeout: 5, KeepAlive: 6, MaxConns: 7,
+	}, cfg)
+}
+
+// TestMarshalLeg checks every counter of a leg.
+func TestMarshalLeg(t *testing.T) {
+	t.Parallel()
+
+	got := marshalLeg(&relay.LegStats{
+		Port: 1, Client: netip.MustParseAddrPort("192.0.2.1:2"),
+		PacketsIn: 3, BytesIn: 4, PacketsOut: 5, BytesOut: 6,
+		Drops:    map[relay.DropReason]uint64{relay.DropLimit: 7},
+		Accepted: 8, Open: 9, Waiting: 10, Resets: 11,
+		LastSeen: time.Unix(12, 0),
+	})
+	require.True(t, proto.Equal(&socketrpc.Leg{
+		Port: "1", ClientAddr: "192.0.2.1:2", PacketsIn: 3, BytesIn: 4,
+		PacketsOut: 5, BytesOut: 6, Accepted: 8, Open: 9, Waiting: 10,
+		Resets: 11, LastSeen: 12,
+		Drops: map[string]uint64{"limit": 7},
+	}, got), "%v", got)
+}
+
+// TestParseProtocol checks which names of protocols are taken.
+func TestParseProtocol(t *testing.T) {
+	t.Parallel()
+
+	for text, want := range map[string]relay.Protocol{
+		"": relay.UDP, "udp": relay.UDP, "tcp": relay.TCP,
+	} {
+		got, err := parseProtocol(text)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+
+		// Offers have the relay's numbers.
+		require.Equal(t, got.String(), wire.Protocol(got).String())
+	}
+
+	for _, text := range []string{"TCP", "Udp", "sctp", " udp"} {
+		_, err := parseProtocol(text)
+		require.Equal(t, codes.InvalidArgument, status.Code(err))
+		require.ErrorContains(t, err, `use "udp" or "tcp"`)
+	}
 }
 
 // TestErrorCodes checks which code each error of the parts below becomes.
@@ -187,6 +251,8 @@ func TestErrorCodes(t *testing.T) {
 		relay.ErrTooManySockets: codes.ResourceExhausted,
 		relay.ErrNoFreePort:     codes.ResourceExhausted,
 		relay.ErrClosed:         codes.Unavailable,
+		syscall.EMFILE:          codes.ResourceExhausted,
+		syscall.ENFILE:          codes.ResourceExhausted,
 		errEnded:                codes.Internal,
 	} {
 		err = fmt.Errorf("wrapped: %w", err)

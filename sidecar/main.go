@@ -96,6 +96,13 @@ func runLogged(ctx context.Context, cfg *Config, logs *Loggers) error {
 		return err
 	}
 
+	room, err := cfg.Relay.fit(raiseFileLimit())
+	if err != nil {
+		return err
+	}
+	logs.Daemon.Info(room.describe())
+	cfg.Relay = room.cfg
+
 	lnd, err := connectLnd(ctx, cfg, logs.Daemon)
 	if err != nil {
 		return err
@@ -106,6 +113,7 @@ func runLogged(ctx context.Context, cfg *Config, logs *Loggers) error {
 	if err != nil {
 		return err
 	}
+	warnings = append(warnings, room.warnings...)
 	if cfg.Lnd.MacaroonPath == cfg.adminMacaroonPath() {
 		warnings = append(warnings, "socketd runs on lnd's "+
 			"admin.macaroon, which may do anything; bake one that "+

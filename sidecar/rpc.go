@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"github.com/socketd/socketd/relay"
@@ -155,6 +156,10 @@ func marshalLeg(leg *relay.LegStats) *socketrpc.Leg {
 		BytesOut:   leg.BytesOut,
 		Drops:      drops,
 		LastSeen:   unixOrZero(leg.LastSeen),
+		Accepted:   leg.Accepted,
+		Open:       uint32(leg.Open),
+		Waiting:    uint32(leg.Waiting),
+		Resets:     leg.Resets,
 	}
 }
 
@@ -207,7 +212,9 @@ func socketError(err error) error {
 		code = codes.FailedPrecondition
 
 	case errors.Is(err, relay.ErrTooManySockets),
-		errors.Is(err, relay.ErrNoFreePort):
+		errors.Is(err, relay.ErrNoFreePort),
+		errors.Is(err, syscall.EMFILE),
+		errors.Is(err, syscall.ENFILE):
 
 		code = codes.ResourceExhausted
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -70,8 +71,9 @@ type Listeners struct {
 	REST net.Listener
 }
 
-// NewServer puts the parts of the daemon together. It does no I/O. The
-// warnings are shown to whoever asks for information on this daemon.
+// NewServer puts the parts of the daemon together. It does no I/O. The options
+// are those that fit into the machine's limits. The warnings are shown to
+// whoever asks for information on this daemon.
 func NewServer(cfg *Config, lnd Lnd, logs *Loggers,
 	warnings []string) (*Server, error) {
 
@@ -149,13 +151,18 @@ func (r *RelayConfig) relayConfig(addrs []netip.Addr,
 	}
 
 	return relay.Config{
-		Listen:     listen,
-		SelfAddrs:  addrs,
-		Ports:      ports,
-		PortRest:   portRest,
-		MaxSockets: r.MaxSockets,
-		PinTimeout: r.PinTimeout,
-		Logger:     log,
+		Listen:      listen,
+		SelfAddrs:   addrs,
+		Ports:       ports,
+		PortRest:    portRest,
+		MaxSockets:  r.MaxSockets,
+		PinTimeout:  r.PinTimeout,
+		MaxPairs:    r.MaxPairs,
+		MaxWaiting:  r.MaxWaiting,
+		WaitTimeout: r.WaitTimeout,
+		MaxConns:    r.MaxConns,
+		KeepAlive:   r.KeepAlive,
+		Logger:      log,
 	}, nil
 }
 
@@ -168,6 +175,11 @@ func (s *Server) Run(ctx context.Context, lis Listeners,
 	conn, err := grpc.NewClient(
 		"passthrough:///socketd", grpc.WithContextDialer(pipe.dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+
+		// It is our own. A list of sockets outgrows gRPC's 4 MiB.
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(math.MaxInt32),
+		),
 	)
 	if err != nil {
 		return fmt.Errorf("in-process connection: %w", err)

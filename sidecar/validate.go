@@ -74,8 +74,8 @@ func parseProtocol(s string) (relay.Protocol, error) {
 
 	protocol, err := relay.ParseProtocol(s)
 	if err != nil {
-		return 0, invalid("protocol", "%q is not known, use %q", s,
-			relay.UDP)
+		return 0, invalid("protocol", "%q is not known, use %q or %q",
+			s, relay.UDP, relay.TCP)
 	}
 
 	return protocol, nil

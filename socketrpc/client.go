@@ -22,13 +22,18 @@ const MacaroonHeader = "macaroon"
 // stream was authorised and is live: what happens from then on is not missed.
 const StreamLiveHeader = "socketd-stream"
 
+// maxResponse is the most bytes that a response may have. A node's lists
+// outgrow gRPC's 4 MiB after some thousand sockets or offers.
+const maxResponse = 64 << 20
+
 // ErrMacaroon is returned by Dial for a macaroon file that holds no macaroon.
 var ErrMacaroon = errors.New("not a macaroon")
 
 // Dial makes a connection to the socketd at addr ("host:port" or
 // "unix:///path"). The server must present the certificate in the PEM file
 // tlsCertPath, and every call carries the macaroon in macaroonPath. Like
-// grpc.NewClient it does no network I/O: the first call connects.
+// grpc.NewClient it does no network I/O: the first call connects. A response
+// may have up to 64 MiB. Further options win over all of this.
 func Dial(addr, tlsCertPath, macaroonPath string,
 	opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 
@@ -52,6 +57,9 @@ func Dial(addr, tlsCertPath, macaroonPath string,
 		grpc.WithPerRPCCredentials(macaroonCredential(
 			hex.EncodeToString(raw),
 		)),
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(maxResponse),
+		),
 	}, opts...)...)
 }
 

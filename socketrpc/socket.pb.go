@@ -403,7 +403,7 @@ func (x *SendSocketResponse) GetId() string {
 
 type StartSocketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "udp", the default.
+	// What the clients speak: "udp", the default, or "tcp".
 	Protocol string `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// A name for the socket, at most 64 characters, none of them a control
 	// character. It travels with an offer of the socket.
@@ -457,8 +457,9 @@ func (x *StartSocketRequest) GetLabel() string {
 }
 
 type StartSocketResponse struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Protocol string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "udp" or "tcp".
+	Protocol string `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// The address at which clients reach the socket.
 	Ip string `protobuf:"bytes,2,opt,name=ip,proto3" json:"ip,omitempty"`
 	// The port of leg 1.
@@ -641,18 +642,41 @@ type Leg struct {
 	// The public port of the leg.
 	Port string `protobuf:"bytes,1,opt,name=port,proto3" json:"port,omitempty"`
 	// The source address that the leg is pinned to; empty while it has no client.
+	// With tcp it is that of the connection which pinned the leg: the leg takes
+	// every connection from the same IPv4 address, or the same IPv6 /64, from any
+	// port.
 	ClientAddr string `protobuf:"bytes,2,opt,name=client_addr,json=clientAddr,proto3" json:"client_addr,omitempty"`
-	// Packets and bytes that the leg's client sent and that were admitted.
+	// Packets and bytes that the leg's client sent and that were admitted. With
+	// tcp packets are not counted.
 	PacketsIn uint64 `protobuf:"varint,3,opt,name=packets_in,json=packetsIn,proto3" json:"packets_in,omitempty"`
 	BytesIn   uint64 `protobuf:"varint,4,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
 	// Packets and bytes that were sent to the leg's client.
 	PacketsOut uint64 `protobuf:"varint,5,opt,name=packets_out,json=packetsOut,proto3" json:"packets_out,omitempty"`
 	BytesOut   uint64 `protobuf:"varint,6,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	// Packets that arrived at this leg and were dropped, by reason: stranger,
-	// no_client, limit, send_error, kernel.
+	// Packets, and with tcp connections, that arrived at this leg and were
+	// dropped, by reason. Every reason is there, also with a count of 0:
+	// stranger: they came from elsewhere than the leg's client.
+	// no_client: packets that came while the other leg had no client;
+	// connections that hung up, or whose time was over, while they waited for a
+	// partner.
+	// limit: connections that came when as many as are allowed were there, or
+	// when the system had no file descriptor for them; 0 with udp.
+	// send_error: packets that the system refused to send out of the other leg;
+	// connections whose last bytes the other side did not take.
+	// kernel: packets that came faster than they were read; 0 with tcp.
 	Drops map[string]uint64 `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// When the leg's client was last heard, in Unix seconds; 0 for never.
-	LastSeen      int64 `protobuf:"varint,8,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	LastSeen int64 `protobuf:"varint,8,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	// Connections that the leg's client opened and that were admitted. 0 with
+	// udp.
+	Accepted uint64 `protobuf:"varint,9,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// How many of them are open. 0 with udp.
+	Open uint32 `protobuf:"varint,10,opt,name=open,proto3" json:"open,omitempty"`
+	// How many of the open ones wait for a partner at the other leg. 0 with udp.
+	Waiting uint32 `protobuf:"varint,11,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Connections that had a partner and ended otherwise than by a clean close of
+	// the leg's client: it reset them, or fell silent. 0 with udp.
+	Resets        uint64 `protobuf:"varint,12,opt,name=resets,proto3" json:"resets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -743,12 +767,41 @@ func (x *Leg) GetLastSeen() int64 {
 	return 0
 }
 
+func (x *Leg) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *Leg) GetOpen() uint32 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *Leg) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Leg) GetResets() uint64 {
+	if x != nil {
+		return x.Resets
+	}
+	return 0
+}
+
 type SocketInfo struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	SocketId string                 `protobuf:"bytes,1,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
-	Protocol string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Ip       string                 `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"`
-	Label    string                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	// "udp" or "tcp".
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Ip       string `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"`
+	Label    string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	// Whether this is the default socket.
 	IsDefault bool `protobuf:"varint,5,opt,name=is_default,json=isDefault,proto3" json:"is_default,omitempty"`
 	// Unix seconds.
@@ -944,10 +997,11 @@ type Offer struct {
 	PeerPubkey string `protobuf:"bytes,5,opt,name=peer_pubkey,json=peerPubkey,proto3" json:"peer_pubkey,omitempty"`
 	// The node that hosts the socket, as the sender of the offer says.
 	HostPubkey string `protobuf:"bytes,6,opt,name=host_pubkey,json=hostPubkey,proto3" json:"host_pubkey,omitempty"`
-	Protocol   string `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Ip         string `protobuf:"bytes,8,opt,name=ip,proto3" json:"ip,omitempty"`
-	Port1      string `protobuf:"bytes,9,opt,name=port1,proto3" json:"port1,omitempty"`
-	Port2      string `protobuf:"bytes,10,opt,name=port2,proto3" json:"port2,omitempty"`
+	// "udp" or "tcp".
+	Protocol string `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Ip       string `protobuf:"bytes,8,opt,name=ip,proto3" json:"ip,omitempty"`
+	Port1    string `protobuf:"bytes,9,opt,name=port1,proto3" json:"port1,omitempty"`
+	Port2    string `protobuf:"bytes,10,opt,name=port2,proto3" json:"port2,omitempty"`
 	// The name that the socket's owner gave it.
 	Label string `protobuf:"bytes,11,opt,name=label,proto3" json:"label,omitempty"`
 	// The id of the message that this one answers; empty if it answers none.
@@ -1811,7 +1865,7 @@ const file_socket_proto_rawDesc = "" +
 	"\x06token2\x18\a \x01(\tR\x06token2\"0\n" +
 	"\x11StopSocketRequest\x12\x1b\n" +
 	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\"\x14\n" +
-	"\x12StopSocketResponse\"\xb7\x02\n" +
+	"\x12StopSocketResponse\"\x99\x03\n" +
 	"\x03Leg\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x1f\n" +
 	"\vclient_addr\x18\x02 \x01(\tR\n" +
@@ -1823,7 +1877,12 @@ const file_socket_proto_rawDesc = "" +
 	"packetsOut\x12\x1b\n" +
 	"\tbytes_out\x18\x06 \x01(\x04R\bbytesOut\x12,\n" +
 	"\x05drops\x18\a \x03(\v2\x16.socket.Leg.DropsEntryR\x05drops\x12\x1b\n" +
-	"\tlast_seen\x18\b \x01(\x03R\blastSeen\x1a8\n" +
+	"\tlast_seen\x18\b \x01(\x03R\blastSeen\x12\x1a\n" +
+	"\baccepted\x18\t \x01(\x04R\baccepted\x12\x12\n" +
+	"\x04open\x18\n" +
+	" \x01(\rR\x04open\x12\x18\n" +
+	"\awaiting\x18\v \x01(\rR\awaiting\x12\x16\n" +
+	"\x06resets\x18\f \x01(\x04R\x06resets\x1a8\n" +
 	"\n" +
 	"DropsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -14,14 +14,8 @@ import (
 	"google.golang.org/grpc/stats"
 )
 
-const (
-	// callTimeout is how long a unary call may take.
-	callTimeout = 30 * time.Second
-
-	// maxResponse is the most bytes that a response may have. A node's
-	// lists outgrow gRPC's 4 MiB after some thousand offers.
-	maxResponse = 64 << 20
-)
+// callTimeout is how long a unary call may take.
+const callTimeout = 30 * time.Second
 
 // bakeLine is how to make the macaroon that socketcli asks for.
 const bakeLine = "lncli bakemacaroon --allow_external_permissions " +
@@ -49,9 +43,6 @@ func connect(cmd *cli.Command) (*client, error) {
 		cfg.rpcServer, cfg.tlsCertPath, cfg.macaroonPath,
 		grpc.WithUnaryInterceptor(c.unary),
 		grpc.WithStatsHandler(answerWatch{}),
-		grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(maxResponse),
-		),
 	)
 	if err != nil {
 		return nil, explainDial(cfg, err)

@@ -40,6 +40,10 @@ func TestRequests(t *testing.T) {
 			Label:    "game",
 		},
 	}, {
+		args:   "start --protocol=tcp",
+		method: socketrpc.Socket_StartSocket_FullMethodName,
+		req:    &socketrpc.StartSocketRequest{Protocol: "tcp"},
+	}, {
 		args:   "stop",
 		method: socketrpc.Socket_StopSocket_FullMethodName,
 		req:    &socketrpc.StopSocketRequest{},
@@ -161,6 +165,7 @@ func TestOutput(t *testing.T) {
 			Sockets: []*socketrpc.SocketInfo{{
 				Leg1: &socketrpc.Leg{
 					PacketsIn: 7,
+					Accepted:  9, Open: 2, Waiting: 1,
 					Drops: map[string]uint64{
 						"stranger":  2,
 						"no_client": 1,
@@ -240,7 +245,11 @@ func TestOutput(t *testing.T) {
                     "no_client": "1",
                     "stranger": "2"
                 },
-                "last_seen": "0"
+                "last_seen": "0",
+                "accepted": "9",
+                "open": 2,
+                "waiting": 1,
+                "resets": "0"
             },
             "leg2": null
         }

@@ -25,18 +25,24 @@ The response names the address and the two ports. One client sends to port1,
 the other to port2, and each receives what the other sent. Each client sends
 first, an empty packet is enough, so that its leg gets to know its address.
 
+With --protocol tcp the clients connect instead: the first connection to port1
+is joined with the first one to port2, the second with the second, and so on. A
+connection waits until its partner is there, and nothing is read from it before.
+
 This node must be able to host sockets; "socketcli getinfo" tells.
 
 Examples:
 
     $ socketcli start
     $ socketcli start --label game
+    $ socketcli start --protocol tcp
 `),
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name:        "protocol",
 				DefaultText: "udp",
-				Usage:       "the `protocol` to relay, udp",
+				Usage: "the `protocol` to relay, udp " +
+					"or tcp",
 			},
 			&cli.StringFlag{
 				Name: "label",
@@ -149,7 +155,8 @@ func listCommand() *cli.Command {
 		Usage:    "List the open sockets of this node.",
 		Description: strings.TrimSpace(`
 List every open socket, oldest first: its two legs, the client that each leg
-is pinned to, what passed in both directions, and what was dropped and why.
+is pinned to, what passed in both directions, and what was dropped and why; of
+a TCP socket also how many connections there are and were.
 
 Example:
 

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"net"
 	"net/netip"
 	"strconv"
 )
@@ -12,10 +11,10 @@ const (
 	maxPayload = 1 << 16
 
 	// socketBuffer is the size in bytes of the receive queue and the send
-	// queue that every port asks for. Clients send in bursts, and a queue
-	// of the usual 208 KiB holds no more than some 90 packets of full size.
-	// The system grants what its limits allow, and memory is used only
-	// while packets wait.
+	// queue that every UDP port asks for. Clients send in bursts, and a
+	// queue of the usual 208 KiB holds no more than some 90 packets of full
+	// size. The system grants what its limits allow, and memory is used
+	// only while packets wait.
 	socketBuffer = 4 << 20
 
 	// maxReadFailures is the number of reads that may fail one after the
@@ -25,15 +24,8 @@ const (
 	maxReadFailures = 1000
 )
 
-// setBuffers asks for queues that hold a burst. What the system refuses is
-// left as it is: the port works all the same.
-func setBuffers(conn *net.UDPConn) {
-	_ = conn.SetReadBuffer(socketBuffer)
-	_ = conn.SetWriteBuffer(socketBuffer)
-}
-
-// listenAddr returns the address to open a port on, as package net wants it.
-// The zero value becomes no address, for which the network says the families.
+// listenAddr returns an address to listen on, as package net writes it. The
+// zero value is that of all addresses.
 func listenAddr(addr netip.Addr, num uint16) string {
 	if !addr.IsValid() {
 		return ":" + strconv.Itoa(int(num))

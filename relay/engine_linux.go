@@ -1,0 +1,529 @@
+//go:build !portable
+
+package relay
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batch is the number of messages that are received with one system
+	// call.
+	batch = 32
+
+	// slotSize is the distance between the buffers of two messages. If all
+	// began at the same offset within a page, the first lines of all would
+	// compete for the same few places of the processor's cache.
+	slotSize = maxPayload + 1536
+
+	// maxSegments and maxRun are how many datagrams, and how many bytes of
+	// payload, are sent as one message at most (udp(7), UDP_SEGMENT). Newer
+	// kernels take 128 segments, and IPv6 takes 20 bytes more; every one
+	// takes these.
+	maxSegments = 64
+	maxRun      = 65507
+)
+
+// mmsghdr is struct mmsghdr of recvmmsg(2) and sendmmsg(2).
+type mmsghdr struct {
+	hdr unix.Msghdr
+
+	// n is the number of bytes that were received or sent.
+	n uint32
+}
+
+// engine receives a batch of messages, joins what can be sent as one, and sends
+// it. A message is one datagram, or several of one size that the kernel has
+// joined (UDP_GRO); payloads are never copied.
+//
+// It is large, and borrowed by a loop only while there is something to read. It
+// must not be copied: it points into itself.
+type engine struct {
+	// in is what recvmmsg fills, with a name, a control buffer and a slot
+	// for each message.
+	in       [batch]mmsghdr
+	inIov    [batch]unix.Iovec
+	names    [batch][unix.SizeofSockaddrInet6]byte
+	controls [batch][128]byte
+	slots    []byte
+
+	// used is how many messages the last call of recvmmsg may have changed.
+	used int
+
+	// out holds the messages to send, with the run that each carries and
+	// its control buffer. outIov points into the slots.
+	out         [batch]mmsghdr
+	outIov      [batch]unix.Iovec
+	runs        [batch]run
+	outControls [batch][64]byte
+
+	// numRuns and numIov are how much of them is in use.
+	numRuns, numIov int
+
+	// plain and plainIov send the datagrams of a run one by one.
+	plain    [maxSegments]mmsghdr
+	plainIov [maxSegments]unix.Iovec
+}
+
+// arrival is what the kernel tells about a message beside its payload.
+type arrival struct {
+	// payload is valid until the next call of receive. It may be empty.
+	payload []byte
+
+	// segment is the size of all datagrams in the payload but the last,
+	// which may be shorter.
+	segment int
+
+	// name is the sockaddr that the message came from, and info the control
+	// message data that says where to; nil if the kernel did not say.
+	name, info []byte
+
+	// infoKind tells what info is.
+	infoKind controlKind
+
+	// lost is how many packets the kernel has dropped at the port since it
+	// was opened; 0 if it did not say.
+	lost uint32
+}
+
+// packets returns the number of datagrams in the message.
+func (a *arrival) packets() int {
+	return numSegments(len(a.payload), a.segment)
+}
+
+// numSegments returns how many datagrams so many bytes are. None at all is one
+// empty datagram.
+func numSegments(size, segment int) int {
+	if size <= segment {
+		return 1
+	}
+
+	return (size + segment - 1) / segment
+}
+
+// controlKind is the level and type of a control message.
+type controlKind [2]int32
+
+// The control messages that are read.
+var (
+	pktInfo4 = controlKind{unix.IPPROTO_IP, unix.IP_PKTINFO}
+	pktInfo6 = controlKind{unix.IPPROTO_IPV6, unix.IPV6_PKTINFO}
+	rxqOvfl  = controlKind{unix.SOL_SOCKET, unix.SO_RXQ_OVFL}
+	udpGRO   = controlKind{unix.SOL_UDP, unix.UDP_GRO}
+)
+
+// engines lends engines to loops that have something to read.
+var engines = sync.Pool{
+	New: func() any {
+		return newEngine()
+	},
+}
+
+// newEngine returns an engine that is ready to receive.
+func newEngine() *engine {
+	e := &engine{slots: make([]byte, batch*slotSize), used: batch}
+
+	for i := range e.in {
+		iov := &e.inIov[i]
+		iov.Base = &e.slots[i*slotSize]
+		iov.SetLen(maxPayload)
+
+		hdr := &e.in[i].hdr
+		hdr.Iov = iov
+		hdr.SetIovlen(1)
+		hdr.Name = &e.names[i][0]
+		hdr.Control = &e.controls[i][0]
+	}
+
+	return e
+}
+
+// receive receives what is there, up to a batch, and returns the number of
+// messages. It is EAGAIN if there is none.
+func (e *engine) receive(fd int) (int, error) {
+	for i := range e.used {
+		hdr := &e.in[i].hdr
+		hdr.Namelen = unix.SizeofSockaddrInet6
+		hdr.SetControllen(len(e.controls[i]))
+	}
+
+	n, err := mmsg(unix.SYS_RECVMMSG, fd, e.in[:])
+	e.used = n
+	if err != nil {
+		// What a failed call has changed is not known.
+		e.used = batch
+
+		return 0, err
+	}
+
+	return n, nil
+}
+
+// arrival returns a message that was received last.
+func (e *engine) arrival(i int) (arrival, error) {
+	in := &e.in[i]
+	slot := e.slots[i*slotSize : (i+1)*slotSize]
+
+	a := arrival{
+		payload: slot[:in.n],
+		segment: int(in.n),
+		name:    e.names[i][:in.hdr.Namelen],
+	}
+
+	err := a.readControl(e.controls[i][:in.hdr.Controllen])
+
+	return a, err
+}
+
+// readControl reads the control messages.
+func (a *arrival) readControl(control []byte) error {
+	for len(control) > 0 {
+		if len(control) < unix.SizeofCmsghdr {
+			return fmt.Errorf("control message: %w", unix.EINVAL)
+		}
+
+		header, data, rest, err :=
+			unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			return fmt.Errorf("control message: %w", err)
+		}
+
+		kind := controlKind{header.Level, header.Type}
+		switch {
+		case kind == pktInfo4 && len(data) >= unix.SizeofInet4Pktinfo:
+			a.info, a.infoKind = data, kind
+
+		case kind == pktInfo6 && len(data) >= unix.SizeofInet6Pktinfo:
+			a.info, a.infoKind = data, kind
+
+		case kind == rxqOvfl && len(data) >= 4:
+			a.lost = binary.NativeEndian.Uint32(data)
+
+		case kind == udpGRO && len(data) >= 4:
+			segment := int(binary.NativeEndian.Uint32(data))
+			if segment > 0 && segment < a.segment {
+				a.segment = segment
+			}
+		}
+
+		control = rest
+	}
+
+	return nil
+}
+
+// source reads where the message came from and where to.
+func (a *arrival) source() (source, error) {
+	addr, err := parseName(a.name)
+	if err != nil {
+		return source{}, err
+	}
+
+	return source{addr: addr, local: a.local()}, nil
+}
+
+// local reads the address of ours that the message was sent to.
+func (a *arrival) local() netip.Addr {
+	switch a.infoKind {
+	case pktInfo4:
+		// The index of the interface, then the address.
+		return localAddr(netip.AddrFrom4([4]byte(a.info[4:8])), 0)
+
+	case pktInfo6:
+		return localAddr(
+			netip.AddrFrom16([16]byte(a.info[:16])),
+			binary.NativeEndian.Uint32(a.info[16:]),
+		)
+
+	default:
+		return netip.Addr{}
+	}
+}
+
+// run is one or more datagrams of one size, the last of which may be shorter,
+// that are sent as one message.
+type run struct {
+	// segment is the size of all datagrams but the last.
+	segment int
+
+	// packets is the number of datagrams, and bytes that of their bytes.
+	packets, bytes int
+
+	// firstIov and numIov tell where the run is in the engine's outIov.
+	firstIov, numIov int
+
+	// open tells that more datagrams may follow: the last one is a full
+	// segment.
+	open bool
+
+	// plain tells that the datagrams have to be sent one by one.
+	plain bool
+}
+
+// add appends a message to what is to be sent: to the last run if its datagrams
+// fit, else as a run of its own. Messages are added as often as they were
+// received at most. From the segment size plainFrom on datagrams are not
+// joined, and sent one by one.
+func (e *engine) add(payload []byte, segment, plainFrom int) {
+	packets := numSegments(len(payload), segment)
+
+	iov := &e.outIov[e.numIov]
+	iov.Base = nil
+	if len(payload) > 0 {
+		iov.Base = &payload[0]
+	}
+	iov.SetLen(len(payload))
+	e.numIov++
+
+	if e.numRuns > 0 {
+		last := &e.runs[e.numRuns-1]
+		if last.join(len(payload), segment, packets) {
+			return
+		}
+	}
+
+	plain := segment >= plainFrom
+	e.runs[e.numRuns] = run{
+		segment:  segment,
+		packets:  packets,
+		bytes:    len(payload),
+		firstIov: e.numIov - 1,
+		numIov:   1,
+		open:     segment > 0 && len(payload)%segment == 0 && !plain,
+		plain:    plain && packets > 1,
+	}
+	e.numRuns++
+}
+
+// join adds a message to the run if it fits, and reports whether it did.
+func (r *run) join(size, segment, packets int) bool {
+	fits := r.open && size > 0 && r.packets+packets <= maxSegments &&
+		r.bytes+size <= maxRun
+
+	// A single datagram that is shorter can be the run's last.
+	tail := packets == 1 && size < r.segment
+	if !fits || segment != r.segment && !tail {
+		return false
+	}
+
+	r.packets += packets
+	r.bytes += size
+	r.numIov++
+	r.open = size%r.segment == 0
+
+	return true
+}
+
+// reset forgets what was to be sent.
+func (e *engine) reset() {
+	e.numRuns, e.numIov = 0, 0
+}
+
+// prepare writes the message of a run.
+func (e *engine) prepare(i int, to *route) {
+	r := &e.runs[i]
+	e.out[i].hdr = to.header(e.outIov[r.firstIov:][:r.numIov])
+
+	if r.packets == 1 || r.plain {
+		return
+	}
+
+	n := copy(e.outControls[i][:], to.control)
+	n += putSegment(e.outControls[i][n:], r.segment)
+
+	hdr := &e.out[i].hdr
+	hdr.Control = &e.outControls[i][0]
+	hdr.SetControllen(n)
+}
+
+// header returns a message to the client.
+func (r *route) header(iov []unix.Iovec) unix.Msghdr {
+	hdr := unix.Msghdr{
+		Name:    &r.name[0],
+		Namelen: uint32(len(r.name)),
+		Iov:     &iov[0],
+	}
+	hdr.SetIovlen(len(iov))
+
+	if len(r.control) > 0 {
+		hdr.Control = &r.control[0]
+		hdr.SetControllen(len(r.control))
+	}
+
+	return hdr
+}
+
+// putSegment writes the control message that makes the kernel cut a message
+// into datagrams, and returns its length.
+func putSegment(control []byte, segment int) int {
+	hdr := unix.Cmsghdr{Level: unix.SOL_UDP, Type: unix.UDP_SEGMENT}
+	hdr.SetLen(unix.CmsgLen(2))
+
+	n := copy(control, (*[unix.SizeofCmsghdr]byte)(
+		unsafe.Pointer(&hdr), //nolint:gosec // a kernel structure
+	)[:])
+	binary.NativeEndian.PutUint16(control[n:], uint16(segment))
+
+	return unix.CmsgSpace(2)
+}
+
+// sent is what became of the runs of an engine.
+type sent struct {
+	// packets and bytes were sent.
+	packets, bytes uint64
+
+	// dropped packets were not.
+	dropped uint64
+
+	// plainFrom is the smallest segment size that the system did not cut
+	// into datagrams; 0 if it did all.
+	plainFrom int
+}
+
+// send sends the runs, in order, and forgets them. It never waits: if the send
+// queue is full datagrams are lost, as they would be on a full wire.
+func (e *engine) send(fd int, to *route) sent {
+	var s sent
+
+	for i := range e.numRuns {
+		e.prepare(i, to)
+	}
+
+	for next := 0; next < e.numRuns; {
+		if e.runs[next].plain {
+			e.sendPlain(fd, to, &e.runs[next], &s)
+			next++
+
+			continue
+		}
+
+		n, err := mmsg(
+			unix.SYS_SENDMMSG, fd, e.out[next:e.plainRun(next)],
+		)
+		switch {
+		case err == nil:
+			for _, r := range e.runs[next:][:n] {
+				s.packets += uint64(r.packets)
+				s.bytes += uint64(r.bytes)
+			}
+			next += n
+
+		case errors.Is(err, unix.EAGAIN):
+			// Nothing that follows fits either.
+			for _, r := range e.runs[next:e.numRuns] {
+				s.dropped += uint64(r.packets)
+			}
+			next = e.numRuns
+
+		default:
+			e.failed(fd, to, &e.runs[next], err, &s)
+			next++
+		}
+	}
+
+	e.reset()
+
+	return s
+}
+
+// plainRun returns the index of the first run at or after i that has to be sent
+// one by one, or the number of runs if there is none.
+func (e *engine) plainRun(i int) int {
+	for i < e.numRuns && !e.runs[i].plain {
+		i++
+	}
+
+	return i
+}
+
+// failed handles a run that the system refused: it is sent one by one if the
+// system may take it so, and else lost.
+func (e *engine) failed(fd int, to *route, r *run, err error, s *sent) {
+	if r.packets == 1 || !isSegmentError(err) {
+		s.dropped += uint64(r.packets)
+
+		return
+	}
+
+	// EIO is about the device, which cannot add the checksums of segments,
+	// the others are about the size, unless the whole is too large for any
+	// path.
+	switch {
+	case errors.Is(err, unix.EIO):
+		s.plainFrom = 1
+
+	case r.packets <= maxSegments && r.bytes <= maxRun &&
+		(s.plainFrom == 0 || r.segment < s.plainFrom):
+
+		s.plainFrom = r.segment
+	}
+
+	e.sendPlain(fd, to, r, s)
+}
+
+// isSegmentError tells whether a message of several datagrams may have failed
+// because it is one: EIO where the device adds no checksums, EMSGSIZE or EINVAL
+// where a segment is longer than the path allows, or there are too many.
+func isSegmentError(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EMSGSIZE) ||
+		errors.Is(err, unix.EINVAL)
+}
+
+// sendPlain sends the datagrams of a run one by one. The kernel fragments those
+// that are longer than the path allows.
+func (e *engine) sendPlain(fd int, to *route, r *run, s *sent) {
+	count := 0
+	for _, iov := range e.outIov[r.firstIov:][:r.numIov] {
+		payload := unsafe.Slice( //nolint:gosec // as add wrote it
+			iov.Base, iov.Len,
+		)
+		for len(payload) > 0 {
+			size := min(r.segment, len(payload))
+
+			part := &e.plainIov[count]
+			part.Base = &payload[0]
+			part.SetLen(size)
+			e.plain[count].hdr = to.header(e.plainIov[count:][:1])
+
+			payload = payload[size:]
+			count++
+
+			if count == len(e.plain) {
+				e.flushPlain(fd, count, s)
+				count = 0
+			}
+		}
+	}
+
+	e.flushPlain(fd, count, s)
+}
+
+// flushPlain sends datagrams that sendPlain has prepared.
+func (e *engine) flushPlain(fd, count int, s *sent) {
+	for next := 0; next < count; {
+		n, err := mmsg(unix.SYS_SENDMMSG, fd, e.plain[next:count])
+		switch {
+		case err == nil:
+			for _, msg := range e.plain[next:][:n] {
+				s.packets++
+				s.bytes += uint64(msg.n)
+			}
+			next += n
+
+		case errors.Is(err, unix.EAGAIN):
+			s.dropped += uint64(count - next)
+			next = count
+
+		default:
+			s.dropped++
+			next++
+		}
+	}
+}

@@ -3,15 +3,10 @@
 package itest
 
 import (
-	"bytes"
-	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
-	"github.com/socketd/socketd/internal/regtest"
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/stretchr/testify/require"
 )
@@ -78,62 +73,4 @@ func BenchmarkSendSocket(b *testing.B) {
 		SocketId: socket.SocketId,
 	})
 	require.NoError(b, err)
-}
-
-// BenchmarkIdleSockets measures the resident memory of a daemon, without a
-// socket and with 1,000 that nobody uses.
-func BenchmarkIdleSockets(b *testing.B) {
-	const sockets = 1000
-	ctx := b.Context()
-
-	for b.Loop() {
-		own, err := regtest.StartNode(ctx, regtest.NodeConfig{
-			Name: "own", BinDir: binDir, Dir: b.TempDir(),
-			SocketdArgs: []string{
-				"--relay.maxsockets=" + strconv.Itoa(sockets),
-				"--relay.ports=20000-29999",
-			},
-		})
-		require.NoError(b, err)
-		n, err := newNode(own)
-		require.NoError(b, err)
-
-		idle := residentKiB(b, own.Socketd.Pid())
-		for i := range sockets {
-			_, err := n.client.StartSocket(
-				ctx, &socketrpc.StartSocketRequest{
-					Label: strconv.Itoa(i),
-				},
-			)
-			require.NoError(b, err)
-		}
-		full := residentKiB(b, own.Socketd.Pid())
-
-		b.ReportMetric(float64(idle), "KiB-idle")
-		b.ReportMetric(float64(full), "KiB-1000-sockets")
-		b.ReportMetric(float64(full-idle)/sockets, "KiB/socket")
-		require.NoError(b, n.close())
-		require.NoError(b, own.Stop())
-	}
-}
-
-// residentKiB returns the resident memory of a process.
-func residentKiB(b *testing.B, pid int) int {
-	b.Helper()
-
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	require.NoError(b, err)
-	for line := range bytes.Lines(status) {
-		value, ok := bytes.CutPrefix(line, []byte("VmRSS:"))
-		if !ok {
-			continue
-		}
-		kib, err := strconv.Atoi(string(bytes.Fields(value)[0]))
-		require.NoError(b, err)
-
-		return kib
-	}
-	require.Fail(b, "no VmRSS")
-
-	return 0
 }

@@ -111,18 +111,25 @@ func (n *node) trySocketcli(t *testing.T, args ...string) ([]byte, error) {
 	return cmd.Output()
 }
 
-// startSocket opens a socket of the test's own, which ends with the test.
+// startSocket opens a UDP socket of the test's own, which ends with the test.
 func (n *node) startSocket(t *testing.T,
 	label string) *socketrpc.StartSocketResponse {
 
 	t.Helper()
 
-	resp, err := n.client.StartSocket(
-		testContext(t), &socketrpc.StartSocketRequest{
-			Protocol: "udp",
-			Label:    label,
-		},
-	)
+	return n.start(t, &socketrpc.StartSocketRequest{
+		Protocol: "udp",
+		Label:    label,
+	})
+}
+
+// start opens a socket of the test's own, which ends with the test.
+func (n *node) start(t *testing.T,
+	req *socketrpc.StartSocketRequest) *socketrpc.StartSocketResponse {
+
+	t.Helper()
+
+	resp, err := n.client.StartSocket(testContext(t), req)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_, err := n.client.StopSocket(

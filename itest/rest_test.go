@@ -113,7 +113,8 @@ var offerKeys = []string{
 // legKeys are the JSON names of a leg.
 var legKeys = []string{
 	"port", "client_addr", "packets_in", "bytes_in", "packets_out",
-	"bytes_out", "drops", "last_seen",
+	"bytes_out", "drops", "last_seen", "accepted", "open", "waiting",
+	"resets",
 }
 
 // TestREST calls every method over REST and checks the names of its JSON:

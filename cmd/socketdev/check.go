@@ -31,6 +31,10 @@ type legCounts struct {
 	packetsOut uint64
 	bytesOut   uint64
 	drops      map[string]uint64
+
+	// accepted counts the connections that were admitted; all of them have
+	// ended cleanly.
+	accepted uint64
 }
 
 // checkExchange checks what two clients say of an exchange of count datagrams
@@ -123,6 +127,10 @@ func checkLeg(name string, leg *socketrpc.Leg, want legCounts) error {
 	compare("bytes_in", leg.GetBytesIn(), want.bytesIn)
 	compare("packets_out", leg.GetPacketsOut(), want.packetsOut)
 	compare("bytes_out", leg.GetBytesOut(), want.bytesOut)
+	compare("accepted", leg.GetAccepted(), want.accepted)
+	compare("open", uint64(leg.GetOpen()), 0)
+	compare("waiting", uint64(leg.GetWaiting()), 0)
+	compare("resets", leg.GetResets(), 0)
 
 	// A reason that nobody expects has to be zero.
 	reasons := make([]string, 0, len(want.drops))

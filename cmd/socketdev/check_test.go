@@ -145,6 +145,20 @@ func TestCheckSockets(t *testing.T) {
 		"leg 1 counts bytes_in=4999": func(s *socketrpc.SocketInfo) {
 			s.Leg1.BytesIn--
 		},
+		"leg 1 counts accepted=1, it should be 0": func(
+			s *socketrpc.SocketInfo) {
+
+			s.Leg1.Accepted++
+		},
+		"leg 1 counts open=1": func(s *socketrpc.SocketInfo) {
+			s.Leg1.Open++
+		},
+		"leg 2 counts waiting=1": func(s *socketrpc.SocketInfo) {
+			s.Leg2.Waiting++
+		},
+		"leg 2 counts resets=1": func(s *socketrpc.SocketInfo) {
+			s.Leg2.Resets++
+		},
 		"leg 2 counts packets_out=100": func(s *socketrpc.SocketInfo) {
 			s.Leg2.PacketsOut--
 		},

@@ -150,7 +150,7 @@ func (d *demo) steps() []step {
 			d.showNetwork},
 		{"A starts a socket", d.startSocket},
 		{"Both listen for events", d.listen},
-		{"A sends the socket to B", d.sendOffer},
+		{"A sends the socket to B", d.sendDefault},
 		{"B's event stream shows the offer", d.receiveOffer},
 		{"B accepts, and A hears of it", d.acceptOffer},
 		{"A's program comes to port1, then a stranger", d.pinFirst},
@@ -158,7 +158,10 @@ func (d *demo) steps() []step {
 			"both exchange datagrams, strangers all the while",
 			d.exchange},
 		{"The counters tell it all", d.checkCounters},
-		{"A stops the socket, and the ports are closed", d.stopSocket},
+		{"A stops the socket, and the ports are closed", d.stopDefault},
+		{"A starts a TCP socket and sends it to B", d.startStream},
+		{"Two programs connect and exchange bytes, a stranger is " +
+			"refused", d.exchangeStreams},
 	}
 }
 

@@ -89,11 +89,18 @@ func (d *demo) listen(ctx context.Context) error {
 	return nil
 }
 
-// sendOffer offers A's socket to B.
-func (d *demo) sendOffer(ctx context.Context) error {
+// sendDefault offers A's default socket to B.
+func (d *demo) sendDefault(ctx context.Context) error {
+	return d.sendOffer(ctx)
+}
+
+// sendOffer offers a socket of A to B, as the flags say.
+func (d *demo) sendOffer(ctx context.Context, flags ...string) error {
+	args := append([]string{"send"}, flags...)
+	args = append(args, d.b.node.Lnd.PubKey())
+
 	var resp socketrpc.SendSocketResponse
-	err := d.cli(ctx, d.a, &resp, "send", d.b.node.Lnd.PubKey())
-	if err != nil {
+	if err := d.cli(ctx, d.a, &resp, args...); err != nil {
 		return err
 	}
 
@@ -216,9 +223,18 @@ func checkPending(offers *socketrpc.ListOffersResponse, id string) error {
 	return fmt.Errorf("the offer %s is not listed", id)
 }
 
-// stopSocket stops the socket and checks that nobody is at its ports.
-func (d *demo) stopSocket(ctx context.Context) error {
-	err := d.cli(ctx, d.a, &socketrpc.StopSocketResponse{}, "stop")
+// stopDefault stops A's default socket.
+func (d *demo) stopDefault(ctx context.Context) error {
+	return d.stopSocket(ctx)
+}
+
+// stopSocket stops the socket, which is named if it is not the default one, and
+// checks that nobody is at its ports.
+func (d *demo) stopSocket(ctx context.Context, id ...string) error {
+	err := d.cli(
+		ctx, d.a, &socketrpc.StopSocketResponse{},
+		append([]string{"stop"}, id...)...,
+	)
 	if err != nil {
 		return err
 	}
@@ -239,12 +255,17 @@ func (d *demo) stopSocket(ctx context.Context) error {
 			return err
 		}
 
-		if err := checkClosed(ctx, port); err != nil {
+		check, what := checkClosed, "datagram"
+		if d.socket.Protocol == "tcp" {
+			check, what = checkPortFree, "connection"
+		}
+
+		if err := check(ctx, port); err != nil {
 			return fmt.Errorf("port%d: %w", leg, err)
 		}
 
-		err = d.say("port %d is free again, and a datagram to it is "+
-			"refused", port)
+		err = d.say("port %d is free again, and a %s to it is refused",
+			port, what)
 		if err != nil {
 			return err
 		}

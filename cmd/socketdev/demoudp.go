@@ -334,7 +334,16 @@ func (d *demo) checkCounters(ctx context.Context) error {
 	want := wantLegs(
 		&d.clientA.summary, &d.clientB.summary, d.injected,
 	)
+	if err := d.awaitCounters(ctx, want); err != nil {
+		return err
+	}
 
+	return d.sayCounters(want)
+}
+
+// awaitCounters waits until A's socketd has counted what it should, and shows
+// it.
+func (d *demo) awaitCounters(ctx context.Context, want [2]legCounts) error {
 	settled, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	ticker := time.NewTicker(settleInterval)
@@ -351,7 +360,7 @@ func (d *demo) checkCounters(ctx context.Context) error {
 		if wrong == nil || settled.Err() != nil {
 			return errors.Join(
 				d.showCommand(d.a, "list"), d.say("%s", out),
-				wrong, d.sayCounters(want),
+				wrong,
 			)
 		}
 

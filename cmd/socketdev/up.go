@@ -93,6 +93,11 @@ nc -u 127.0.0.1 <port2>           # what one types, the other one shows
 socketcli-%[3]s list                  # counts the packets
 socketcli-%[3]s stop
 
+# A TCP socket: what one types, the other one shows, up to ^D or ^C.
+socketcli-%[3]s start --protocol tcp
+nc -N 127.0.0.1 <port1>
+nc -N 127.0.0.1 <port2>
+
 # The same over REST.
 curl --cacert "$TLSCERT_%[1]s" -H "Grpc-Metadata-Macaroon: \
 $(od -An -v -tx1 "$MACAROON_%[1]s" | tr -d ' \n')" \

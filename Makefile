@@ -30,7 +30,7 @@ BTCD := github.com/btcsuite/btcd
 .PHONY: help
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / \
-		{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build socketd, socketcli and socketdev into bin/
@@ -47,7 +47,7 @@ demo: preflight nodes build ## Run the main job between two real lnd nodes
 	@$(BIN)/socketdev demo
 
 .PHONY: check
-check: packages rpc-check lint race itest ## Pass every test there is
+check: packages rpc-check lint race portable itest ## Pass every test there is
 
 .PHONY: unit
 unit: ## Run the unit tests without the race detector
@@ -57,10 +57,26 @@ unit: ## Run the unit tests without the race detector
 race: packages ## Run the unit tests under the race detector
 	CGO_ENABLED=1 $(GO_TEST) -tags "$(TAGS)" -race ./...
 
+.PHONY: portable
+portable: ## Run the relay's tests with the data path of other systems
+	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS) portable" ./relay
+	CGO_ENABLED=0 GOOS=darwin go build ./relay
+	CGO_ENABLED=0 GOOS=windows go build ./relay
+
 .PHONY: itest
 itest: nodes build ## Run the integration tests: real lnds, real binaries
 	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS) itest" -count=1 -timeout 20m \
 		./internal/regtest ./itest
+
+.PHONY: bench-compare
+bench-compare: preflight nodes build ## Measure sockets beside other relays
+	@scripts/compare-packages.sh
+	@$(BIN)/socketdev compare
+
+.PHONY: bench
+bench: ## Measure the relay: CPU and allocations per packet, write and pair
+	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS)" -run '^$$' -bench . \
+		-timeout 30m ./relay
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Run the linter over everything

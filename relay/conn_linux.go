@@ -70,7 +70,8 @@ type conn struct {
 	slot int32
 
 	// left is, of a connection that outlives its partner, how many bytes
-	// its client had not taken when it was looked at last.
+	// its client had not taken when it was looked at last. This and what
+	// follows changes.
 	left int32
 
 	// since is when the connection came, or when its client last took

@@ -265,3 +265,55 @@ func TestQuiet(t *testing.T) {
 		require.Equal(t, quiet, log.Len() == 0, log.String())
 	}
 }
+
+// TestNoMemory opens and closes 8,000 sockets that were used, hundreds at a
+// time. What they took is given back.
+func TestNoMemory(t *testing.T) {
+	const (
+		batches  = 16
+		perBatch = 500
+		slack    = 256 << 10
+	)
+
+	w := newWorld(t, func(cfg *Config) {
+		cfg.Ports = freePorts(t, 2*perBatch)
+		cfg.PortRest = 0
+	})
+	c := newClient(t, loopback4)
+
+	use := func() {
+		var sockets []*Socket
+		for range perBatch {
+			s := w.open()
+			c.send(s.Port(Leg1), []byte("hello"))
+			require.IsType(t, EventPinned{}, w.event())
+			sockets = append(sockets, s)
+		}
+
+		for _, s := range sockets {
+			require.NoError(t, s.Close())
+			require.IsType(t, EventClosed{}, w.event())
+		}
+	}
+
+	// The first ones leave room for as many.
+	use()
+	before := heapInUse()
+	for range batches {
+		use()
+	}
+
+	require.Less(t, heapInUse(), before+slack)
+}
+
+// heapInUse returns the number of bytes of objects that are reachable.
+func heapInUse() uint64 {
+	// What a pool has is gone after the second time.
+	runtime.GC()
+	runtime.GC()
+
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+
+	return mem.HeapAlloc
+}

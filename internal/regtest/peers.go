@@ -14,6 +14,11 @@ import (
 // returned, so that an early event can be missed.
 const relistInterval = 250 * time.Millisecond
 
+// reconnectInterval is when a node is told again to connect to another. Two
+// that connect to each other at the same moment may each drop the connection
+// that the other keeps.
+const reconnectInterval = 3 * time.Second
+
 // ConnectPeer connects the node to another and returns when each lists the
 // other as a peer. It succeeds if they are peers already.
 func (l *Lnd) ConnectPeer(ctx context.Context, other *Lnd) error {
@@ -64,17 +69,12 @@ func (l *Lnd) connectPeer(ctx context.Context, other *Lnd) error {
 		return err
 	}
 
-	_, connectErr := l.Client().ConnectPeer(
-		ctx, &lnrpc.ConnectPeerRequest{
-			Addr: &lnrpc.LightningAddress{
-				Pubkey: other.PubKey(),
-				Host:   other.P2PAddr(),
-			},
-		},
-	)
+	connectErr := l.dialPeer(ctx, other)
 
 	ticker := time.NewTicker(relistInterval)
 	defer ticker.Stop()
+	reconnect := time.NewTicker(reconnectInterval)
+	defer reconnect.Stop()
 
 	for {
 		peers, err := l.arePeers(ctx, other)
@@ -91,10 +91,27 @@ func (l *Lnd) connectPeer(ctx context.Context, other *Lnd) error {
 		select {
 		case <-events:
 		case <-ticker.C:
+		case <-reconnect.C:
+			// The first one was told what to do without an error.
+			// Now it may say that it is about to.
+			_ = l.dialPeer(ctx, other)
+
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// dialPeer tells the node to connect to another.
+func (l *Lnd) dialPeer(ctx context.Context, other *Lnd) error {
+	_, err := l.Client().ConnectPeer(ctx, &lnrpc.ConnectPeerRequest{
+		Addr: &lnrpc.LightningAddress{
+			Pubkey: other.PubKey(),
+			Host:   other.P2PAddr(),
+		},
+	})
+
+	return err
 }
 
 // arePeers says whether each of two nodes lists the other as a peer.

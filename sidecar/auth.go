@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/socketd/socketd/sidecar/caveat"
 	"github.com/socketd/socketd/socketrpc"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -101,14 +102,14 @@ func (a *authorizer) authorize(ctx context.Context, fullMethod string,
 			fullMethod)
 	}
 
-	raw, mac, err := parseMacaroon(metadata.ValueFromIncomingContext(
+	raw, mac, err := caveat.Parse(metadata.ValueFromIncomingContext(
 		ctx, socketrpc.MacaroonHeader,
 	))
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
 
-	if err := checkClientAddr(mac, client); err != nil {
+	if err := caveat.CheckAddr(mac, client); err != nil {
 		return status.Errorf(codes.PermissionDenied, "%v; note that "+
 			"such a macaroon works only for clients at the "+
 			"address from which socketd reaches lnd", err)

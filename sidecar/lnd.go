@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -334,7 +335,13 @@ func (l *lndConn) BakeMacaroon(ctx context.Context,
 		return nil, err
 	}
 
-	return decodeHex(resp.Macaroon)
+	mac, err := hex.DecodeString(resp.Macaroon)
+	if err != nil {
+		// The library's error would repeat a part of it.
+		return nil, errors.New("lnd's macaroon is not hex")
+	}
+
+	return mac, nil
 }
 
 // lndStatus remembers since when lnd has not answered.

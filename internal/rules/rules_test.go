@@ -40,11 +40,13 @@ var rooms = map[string][]string{
 	},
 	"relay": {},
 	"sidecar": {
-		"relay", "sidecar/offer", "sidecar/wire", "socketrpc",
+		"relay", "sidecar/caveat", "sidecar/offer", "sidecar/wire",
+		"socketrpc",
 	},
-	"sidecar/offer": {"sidecar/wire"},
-	"sidecar/wire":  {},
-	"socketrpc":     {},
+	"sidecar/caveat": {},
+	"sidecar/offer":  {"sidecar/wire"},
+	"sidecar/wire":   {},
+	"socketrpc":      {},
 }
 
 // pkg is what go list tells of a package.

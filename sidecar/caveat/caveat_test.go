@@ -1,4 +1,4 @@
-package sidecar
+package caveat
 
 import (
 	"encoding/hex"
@@ -56,7 +56,7 @@ func TestParseMacaroon(t *testing.T) {
 		{"not hex", []string{"secret"}, "not hex"},
 		{"empty", []string{""}, "cannot be decoded"},
 		{"garbage", []string{"0201036c6e64"}, "cannot be decoded"},
-		{"too long", []string{strings.Repeat("00", maxMacaroonSize+1)},
+		{"too long", []string{strings.Repeat("00", MaxSize+1)},
 			"longer than 4096 bytes"},
 		{"version 1", []string{makeMacaroon(t, macaroon.V1)},
 			"not of version 2"},
@@ -70,13 +70,13 @@ func TestParseMacaroon(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 
-			_, _, err := parseMacaroon(test.values)
+			_, _, err := Parse(test.values)
 			if test.want == "" {
 				require.NoError(t, err)
 
 				return
 			}
-			require.ErrorIs(t, err, errMacaroon)
+			require.ErrorIs(t, err, ErrMacaroon)
 			require.ErrorContains(t, err, test.want)
 			for _, value := range test.values {
 				if value != "" {
@@ -123,17 +123,17 @@ func TestCheckClientAddr(t *testing.T) {
 			false},
 	}
 	for _, test := range tests {
-		_, mac, err := parseMacaroon([]string{makeMacaroon(
+		_, mac, err := Parse([]string{makeMacaroon(
 			t, macaroon.V2, test.caveats...,
 		)})
 		require.NoError(t, err)
 
-		err = checkClientAddr(mac, test.client)
+		err = CheckAddr(mac, test.client)
 		if test.ok {
 			require.NoError(t, err, "%v from %v", test.caveats,
 				test.client)
 		} else {
-			require.ErrorIs(t, err, errClientAddr, "%v from %v",
+			require.ErrorIs(t, err, ErrAddr, "%v from %v",
 				test.caveats, test.client)
 		}
 	}

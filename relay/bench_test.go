@@ -81,8 +81,8 @@ func TestPadding(t *testing.T) {
 	const line = unsafe.Sizeof(cpu.CacheLinePad{})
 
 	var l leg
-	begin := unsafe.Offsetof(l.traffic)
-	end := begin + unsafe.Sizeof(l.traffic)
+	begin := unsafe.Offsetof(l.meter)
+	end := unsafe.Offsetof(l.traffic) + unsafe.Sizeof(l.traffic)
 
 	require.GreaterOrEqual(t, begin, unsafe.Offsetof(l.watched)+line)
 	require.GreaterOrEqual(t, unsafe.Sizeof(l), end+line)

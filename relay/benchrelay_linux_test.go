@@ -25,9 +25,15 @@ const benchEnv = "RELAY_BENCH_PROCESS"
 
 // benchOrder says what sockets the process opens.
 type benchOrder struct {
-	Protocol Protocol
-	Sockets  int
-	Ports    PortRange
+	Protocol  Protocol
+	Admission Admission
+	Sockets   int
+	Ports     PortRange
+
+	// Limits are those of every socket, and Bandwidth is the relay's and
+	// every account's. Each socket has an account if it is not 0.
+	Limits    Limits
+	Bandwidth uint64
 }
 
 // benchReply is what the process answers to each line that it reads.
@@ -37,6 +43,10 @@ type benchReply struct {
 
 	// Allocs and Bytes are what the process has allocated so far.
 	Allocs, Bytes uint64
+
+	// Admitted and Rejected are what became of the packets that came to
+	// leg 1 of the first socket and that the kernel did not drop.
+	Admitted, Rejected uint64
 
 	// Err tells what went wrong.
 	Err string
@@ -144,7 +154,7 @@ func (p *benchProcess) measure(b *testing.B, unit string, body func()) {
 func runBenchProcess(order string) int {
 	out := json.NewEncoder(os.Stdout)
 
-	ports, stop, err := serveBench(order)
+	sockets, stop, err := serveBench(order)
 	if err != nil {
 		_ = out.Encode(benchReply{Err: err.Error()})
 
@@ -152,15 +162,24 @@ func runBenchProcess(order string) int {
 	}
 	defer stop()
 
+	ports := make([][2]uint16, len(sockets))
+	for i, s := range sockets {
+		ports[i] = [2]uint16{s.Port(Leg1), s.Port(Leg2)}
+	}
+
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
 
+		leg1 := sockets[0].Stats().Leg1
 		err := out.Encode(benchReply{
-			Ports:  ports,
-			Allocs: mem.Mallocs,
-			Bytes:  mem.TotalAlloc,
+			Ports:    ports,
+			Allocs:   mem.Mallocs,
+			Bytes:    mem.TotalAlloc,
+			Admitted: leg1.PacketsIn,
+			Rejected: leg1.Drops[DropStranger] +
+				leg1.Drops[DropBadBind],
 		})
 		if err != nil {
 			return 1
@@ -171,7 +190,7 @@ func runBenchProcess(order string) int {
 }
 
 // serveBench runs a relay with open sockets.
-func serveBench(text string) ([][2]uint16, func(), error) {
+func serveBench(text string) ([]*Socket, func(), error) {
 	var order benchOrder
 	if err := json.Unmarshal([]byte(text), &order); err != nil {
 		return nil, nil, err
@@ -186,21 +205,29 @@ func serveBench(text string) ([][2]uint16, func(), error) {
 		WaitTimeout: time.Hour,
 		MaxConns:    20000,
 		KeepAlive:   time.Hour,
+
+		Bandwidth:        order.Bandwidth,
+		AccountBandwidth: order.Bandwidth,
 	}, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	ports := make([][2]uint16, order.Sockets)
-	for i := range ports {
-		s, err := relay.Open(Options{Protocol: order.Protocol})
+	sockets := make([]*Socket, order.Sockets)
+	for i := range sockets {
+		sockets[i], err = relay.Open(Options{
+			Protocol: order.Protocol, Admission: order.Admission,
+			Limits: order.Limits,
+		})
+		if err == nil && order.Bandwidth > 0 {
+			err = sockets[i].Charge(strconv.Itoa(i))
+		}
 		if err != nil {
 			return nil, nil, err
 		}
-		ports[i] = [2]uint16{s.Port(Leg1), s.Port(Leg2)}
 	}
 
-	return ports, func() {
+	return sockets, func() {
 		for _, s := range relay.Sockets() {
 			_ = s.Close()
 		}

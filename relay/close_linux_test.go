@@ -45,7 +45,7 @@ func TestCloseError(t *testing.T) {
 	require.NotContains(t, log.String(), "Closing a socket's ports")
 
 	s = lost()
-	relay.fail(s)
+	relay.endLater(s, CloseError)
 	relay.endDue(t.Context())
 	require.Zero(t, relay.NumSockets())
 	require.True(t, isFree(s.Port(Leg2)))

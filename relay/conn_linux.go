@@ -4,8 +4,8 @@ package relay
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,12 +18,6 @@ const (
 	// pulls is how often a connection is read before the others of the loop
 	// get their turn.
 	pulls = 8
-
-	// lingerTick is how often a connection that outlives its partner is
-	// looked at, and lingerTime for how long at most after its client last
-	// took something.
-	lingerTick = 100 * time.Millisecond
-	lingerTime = 30 * time.Second
 
 	// connEvents is what a loop waits for at a connection, and fullEvents
 	// what it waits for at one that took no more bytes. Each is told once,
@@ -45,9 +39,12 @@ const (
 type connState uint8
 
 const (
+	// connUnbound means that the connection has yet to bind.
+	connUnbound connState = iota
+
 	// connWaiting means that the connection waits for a partner. Nothing is
 	// read from it.
-	connWaiting connState = iota
+	connWaiting
 
 	// connJoined means that it has a partner.
 	connJoined
@@ -69,16 +66,24 @@ type conn struct {
 	fd   int
 	slot int32
 
+	// src is where the connection came from.
+	src netip.AddrPort
+
 	// left is, of a connection that outlives its partner, how many bytes
 	// its client had not taken when it was looked at last. This and what
 	// follows changes.
 	left int32
 
-	// since is when the connection came, or when its client last took
-	// something after its partner had gone.
+	// since is when the connection came, when it was bound, or when its
+	// client last took something after its partner had gone.
 	since instant
 
 	state connState
+
+	// handshake is how far the connection is with binding, nil if it has
+	// not to, and key what it was bound by; nil if the leg is OPEN.
+	handshake *connHandshake
+	key       *legKey
 
 	// peer is the partner, set while joined.
 	peer *conn
@@ -91,9 +96,9 @@ type conn struct {
 	pipe *pipe
 	rest []byte
 
-	// readable tells that there may be something to read, and hungUp that
-	// the end is what comes after it.
-	readable, hungUp bool
+	// readable tells that there may be something to read, hungUp that the
+	// end is what comes after it, and failed that it may be no clean one.
+	readable, hungUp, failed bool
 
 	// bulk tells that bytes come in numbers that are worth a pipe, and
 	// piped is how many went through one since there was nothing to read.
@@ -106,8 +111,9 @@ type conn struct {
 	// polled tells that the loop waits until the connection takes more.
 	polled bool
 
-	// queued tells that the loop comes back to the connection by itself.
-	queued bool
+	// queued tells that the loop comes back to the connection by itself,
+	// and paced that it does when bandwidth allows.
+	queued, paced bool
 
 	// ended tells that everything was read from the connection and its
 	// partner was told of the end.
@@ -123,16 +129,22 @@ func (c *conn) ready(events uint32) {
 	if events&(unix.EPOLLIN|hangUps) != 0 {
 		c.readable = true
 	}
+	if events&unix.EPOLLERR != 0 && !c.hungUp {
+		c.failed = true
+	}
 	if events&hangUps != 0 {
 		c.hungUp = true
 	}
 
 	switch c.state {
-	case connWaiting:
-		if c.hungUp && !isAlive(c.fd) {
-			c.leg.drop(DropNoClient, 1)
-			c.abort(c.now())
+	case connUnbound:
+		c.shakeHands()
+		if c.state == connWaiting {
+			c.readyWaiting()
 		}
+
+	case connWaiting:
+		c.readyWaiting()
 
 	case connJoined:
 		c.readyJoined(events)
@@ -141,10 +153,22 @@ func (c *conn) ready(events uint32) {
 	}
 }
 
+// readyWaiting is ready for a connection that waits for a partner.
+func (c *conn) readyWaiting() {
+	if c.hungUp && !isAlive(c.fd) {
+		c.leg.drop(DropNoClient, 1)
+		c.abort(c.now())
+	}
+}
+
 // readyJoined is ready for a connection that has a partner.
 func (c *conn) readyJoined(events uint32) {
 	if events == 0 {
 		c.queued = false
+	}
+
+	if c.paced && c.abortFailed() {
+		return
 	}
 
 	if peer := c.peer; peer.full && events&fullHints != 0 {
@@ -166,7 +190,7 @@ func (c *conn) now() moment {
 // or the partner takes no more, or it is time for others.
 func (c *conn) pump() {
 	for range pulls {
-		if c.ended || c.full || c.peer.gone || !c.push() {
+		if c.ended || c.full || c.paced || c.peer.gone || !c.push() {
 			return
 		}
 
@@ -252,13 +276,17 @@ func (c *conn) poll() {
 // pull reads from the connection. It reports false if the pair has changed, and
 // there is nothing to do for the caller.
 func (c *conn) pull() bool {
+	allowed := c.leg.pacer.allowance(c)
+	if allowed == 0 {
+		return false
+	}
+
 	if c.bulk && c.takePipe() {
-		n, err := c.pipe.fill(c.fd)
+		n, err := c.pipe.fill(c.fd, int(min(allowed, fillSize)))
 		if err == nil && n > 0 {
-			c.leg.countIn(0, uint64(n), c.now())
 			c.piped += n
 
-			return true
+			return c.read(n)
 		}
 
 		// Small pieces are copied again.
@@ -269,12 +297,15 @@ func (c *conn) pull() bool {
 	}
 
 	chunk := c.leg.carrier.loop.bytes()
+	chunk = chunk[:min(allowed, int64(len(chunk)))]
 	n, err := receive(c.fd, chunk, 0)
 	if err != nil || n == 0 {
 		return c.pulled(err)
 	}
 
-	c.leg.countIn(0, uint64(n), c.now())
+	if !c.read(n) {
+		return false
+	}
 
 	// A read that leaves room has read all there was, and what comes later
 	// is told; but an end that was told already is not told again.
@@ -385,40 +416,6 @@ func (c *conn) settle() bool {
 	return true
 }
 
-// linger keeps a connection whose partner is gone until it has got everything
-// that the partner has sent, and resets it then: its own bytes are not wanted.
-// A close right now would be answered to them by a reset at once, in which what
-// is on its way is lost.
-func (c *conn) linger() {
-	c.state = connLingers
-	c.givePipe()
-	c.rest = nil
-	c.leg.carrier.joined.append(c)
-
-	loop := c.leg.carrier.loop
-	c.since = loop.at.now
-	if at := c.ring(loop.at.now); at != 0 {
-		loop.timer.set(c, loop.at.now, at)
-	}
-}
-
-// ring looks whether a connection that lingers has got everything.
-func (c *conn) ring(now instant) instant {
-	left, err := unix.IoctlGetInt(c.fd, unix.SIOCOUTQ)
-	if left < int(c.left) {
-		c.since = now
-	}
-	c.left = int32(left)
-
-	if err == nil && left > 0 && now.sub(c.since) < lingerTime {
-		return now.add(lingerTick)
-	}
-
-	c.abort(c.now())
-
-	return 0
-}
-
 // abort resets the connection, and its partner if it has one.
 func (c *conn) abort(at moment) {
 	if peer := c.peer; peer != nil {
@@ -441,11 +438,15 @@ func (c *conn) close(at moment) {
 
 // leave takes a connection without a partner out of the list that has it.
 func (c *conn) leave() {
-	if c.state == connWaiting {
+	switch c.state {
+	case connUnbound:
+		c.leg.unawait(c)
+
+	case connWaiting:
 		c.leg.unqueue(c)
-	} else {
+
+	default:
 		c.leg.carrier.joined.remove(c)
-		c.leg.carrier.loop.timer.drop(c)
 	}
 }
 
@@ -457,48 +458,17 @@ func (c *conn) forget(at moment) {
 
 	c.givePipe()
 	c.rest = nil
-	c.state = connClosed
 	if c.broken {
 		c.leg.traffic.resets.Add(1)
 	}
+	if c.state == connLingers {
+		loop.timer.drop(c)
+	}
 
-	c.leg.connClosed(at)
+	// One that has not bound was not admitted.
+	if c.state != connUnbound {
+		c.leg.connClosed(at)
+	}
+	c.state = connClosed
 	c.leg.relay.conns.Add(-1)
-}
-
-// connList is a list of connections. Each is in one list at most.
-type connList struct {
-	first, last *conn
-	count       int
-}
-
-// append puts a connection at the end.
-func (l *connList) append(c *conn) {
-	c.prev, c.next = l.last, nil
-	if l.last == nil {
-		l.first = c
-	} else {
-		l.last.next = c
-	}
-
-	l.last = c
-	l.count++
-}
-
-// remove takes a connection out.
-func (l *connList) remove(c *conn) {
-	if c.prev == nil {
-		l.first = c.next
-	} else {
-		c.prev.next = c.next
-	}
-
-	if c.next == nil {
-		l.last = c.prev
-	} else {
-		c.next.prev = c.prev
-	}
-
-	c.prev, c.next = nil, nil
-	l.count--
 }

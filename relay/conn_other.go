@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +18,10 @@ const (
 	// copySize is how many bytes are copied from one connection to the
 	// other at once.
 	copySize = 32 << 10
+
+	// maxPause is how long a connection that was closed may go unnoticed
+	// while bandwidth does not allow to read from it.
+	maxPause = 100 * time.Millisecond
 
 	// lingerTime is how long a connection outlives its partner at most.
 	lingerTime = 30 * time.Second
@@ -28,7 +34,12 @@ type tcpConn struct {
 
 	*net.TCPConn
 	leg   *tcpLeg
+	src   netip.AddrPort
 	since time.Time
+
+	// key is what it was bound by; nil if the leg is OPEN. It is set when
+	// the connection is admitted.
+	key *legKey
 
 	// peer is the partner. It is set when they are joined.
 	peer *tcpConn
@@ -52,18 +63,25 @@ type tcpConn struct {
 func (c *tcpConn) copy() {
 	buffer := make([]byte, copySize)
 	for {
-		n, err := c.Read(buffer)
+		n, err := c.Read(buffer[:c.awaitAllowance()])
 		if n == 0 {
 			c.finish(err)
 
 			return
 		}
 
-		c.leg.countIn(0, uint64(n), c.leg.relay.moment())
+		at := c.leg.relay.moment()
+		if !c.leg.consumed(n, at.now) {
+			c.reset()
+			c.peer.reset()
+
+			return
+		}
+		c.leg.countIn(0, uint64(n), at)
 
 		n, err = c.peer.send(buffer[:n])
 		if n > 0 {
-			at := c.leg.relay.moment()
+			at = c.leg.relay.moment()
 			c.leg.countOut(0, uint64(n), at)
 		}
 		if err != nil {
@@ -74,6 +92,42 @@ func (c *tcpConn) copy() {
 			return
 		}
 	}
+}
+
+// awaitAllowance waits until bandwidth allows to read from the connection, or
+// it is closed, and returns how many bytes may be read.
+func (c *tcpConn) awaitAllowance() int {
+	for {
+		allowed, wait := c.leg.allowance(c.leg.relay.moment().now)
+		if allowed > 0 {
+			return int(min(allowed, copySize))
+		}
+
+		if !c.pause(wait) {
+			// The read tells that it is closed.
+			return copySize
+		}
+	}
+}
+
+// pause waits for so long. It reports false if the connection is closed.
+func (c *tcpConn) pause(wait time.Duration) bool {
+	for ; wait > 0; wait -= maxPause {
+		select {
+		case <-time.After(min(wait, maxPause)):
+		case <-c.leg.carrier.done:
+			c.reset()
+
+			return false
+		}
+
+		// This does nothing but tell.
+		if c.SetReadDeadline(time.Time{}) != nil {
+			return false
+		}
+	}
+
+	return true
 }
 
 // finish handles that there is nothing more to read. Everything that was read
@@ -166,6 +220,19 @@ func (c *tcpConn) linger() {
 func (c *tcpConn) abort() {
 	c.reset()
 	c.forget()
+}
+
+// refuse resets the connection, which has to bind. The carrier's lock is held.
+func (c *tcpConn) refuse() {
+	t := c.leg
+	t.unbound = slices.DeleteFunc(t.unbound, func(other *tcpConn) bool {
+		return other == c
+	})
+	t.traffic.unbound.Add(-1)
+
+	c.reset()
+	delete(t.carrier.conns, c)
+	t.relay.conns.Add(-1)
 }
 
 // reset closes the connection so that its client is told of an error, not of an

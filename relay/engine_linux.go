@@ -10,6 +10,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/socketd/socketd/relay/bind"
 	"golang.org/x/sys/unix"
 )
 
@@ -70,6 +71,9 @@ type engine struct {
 	// plain and plainIov send the datagrams of a run one by one.
 	plain    [maxSegments]mmsghdr
 	plainIov [maxSegments]unix.Iovec
+
+	// answer is where the answer to a message of the handshake is made.
+	answer [bind.Size]byte
 }
 
 // arrival is what the kernel tells about a message beside its payload.
@@ -503,6 +507,18 @@ func (e *engine) sendPlain(fd int, to *route, r *run, s *sent) {
 	}
 
 	e.flushPlain(fd, count, s)
+}
+
+// reply sends one datagram that does not belong to the runs. That it may be
+// lost is for its receiver to see to.
+func (e *engine) reply(fd int, to route, payload []byte) {
+	part := &e.plainIov[0]
+	part.Base = &payload[0]
+	part.SetLen(len(payload))
+	e.plain[0].hdr = to.header(e.plainIov[:1])
+
+	_, _ = mmsg(unix.SYS_SENDMMSG, fd, e.plain[:1])
+	part.Base = nil
 }
 
 // flushPlain sends datagrams that sendPlain has prepared.

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Event tells what happened to a socket. It is one of EventPinned, EventUsed
-// and EventClosed.
+// Event tells what happened to a socket. It is one of EventPinned, EventUsed,
+// EventLimit and EventClosed.
 type Event interface {
 	// isEvent keeps the set of events closed.
 	isEvent()
@@ -28,13 +28,32 @@ type EventPinned struct {
 	New netip.AddrPort
 }
 
-// EventUsed answers a call of Socket.Watch: the leg admitted a packet.
+// EventUsed answers a call of Socket.Watch: the leg admitted a packet or a
+// connection, or with ByToken a client that holds a granted token.
 type EventUsed struct {
 	// SocketID names the socket.
 	SocketID ID
 
 	// Leg is the leg that was watched.
 	Leg Leg
+
+	// Token is the granted token that admitted the client. It is the zero
+	// value if the leg is OPEN.
+	Token Token
+}
+
+// EventLimit tells that a limit bites: what a leg's client sent was dropped, or
+// has to wait. It comes at most once in 10 seconds for each leg and reason.
+type EventLimit struct {
+	// SocketID names the socket.
+	SocketID ID
+
+	// Leg is the leg that the client sent to.
+	Leg Leg
+
+	// Reason tells which limit it is, by the reason that drops are counted
+	// under.
+	Reason DropReason
 }
 
 // EventClosed tells that a socket has ended: its ports are closed. It is the
@@ -49,6 +68,7 @@ type EventClosed struct {
 
 func (EventPinned) isEvent() {}
 func (EventUsed) isEvent()   {}
+func (EventLimit) isEvent()  {}
 func (EventClosed) isEvent() {}
 
 // CloseReason tells what ended a socket.
@@ -70,6 +90,9 @@ const (
 	// CloseError means that the system took a port away: nothing could be
 	// read from it any more.
 	CloseError
+
+	// CloseBytes means that Limits.TotalBytes have passed.
+	CloseBytes
 )
 
 // String returns the reason in one word.
@@ -89,6 +112,9 @@ func (r CloseReason) String() string {
 
 	case CloseError:
 		return "error"
+
+	case CloseBytes:
+		return "bytes"
 
 	default:
 		return "reason " + strconv.Itoa(int(r))
@@ -127,6 +153,30 @@ const (
 	// is read, and on Linux only.
 	DropKernel
 
+	// DropBandwidth counts packets of the leg's client beyond
+	// Limits.Bandwidth, or the bandwidth of the account or of the relay.
+	// With TCP nothing is dropped: it counts how often a connection was
+	// not read for that.
+	DropBandwidth
+
+	// DropPackets counts packets of the leg's client beyond
+	// Limits.Packets.
+	DropPackets
+
+	// DropBytes counts packets of the leg's client that are beyond
+	// Limits.TotalBytes, and connections that had such bytes to send.
+	DropBytes
+
+	// DropNotAllowed counts packets and connections from addresses that
+	// Options.Allow does not have.
+	DropNotAllowed
+
+	// DropBadBind counts messages and connections that were to bind a
+	// client and did not: they are of another version or form, do not
+	// verify, are too old or a repetition; or a connection sent nothing of
+	// the kind in time.
+	DropBadBind
+
 	// numDropReasons is the number of reasons.
 	numDropReasons
 )
@@ -148,6 +198,21 @@ func (r DropReason) String() string {
 
 	case DropKernel:
 		return "kernel"
+
+	case DropBandwidth:
+		return "bandwidth"
+
+	case DropPackets:
+		return "packets"
+
+	case DropBytes:
+		return "bytes"
+
+	case DropNotAllowed:
+		return "not_allowed"
+
+	case DropBadBind:
+		return "bad_bind"
 
 	default:
 		return "reason " + strconv.Itoa(int(r))

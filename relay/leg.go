@@ -21,6 +21,9 @@ type pin struct {
 
 	// route is how to send to a UDP client, as the data path wants it.
 	route route
+
+	// key is what the client was bound by; nil if the leg is OPEN.
+	key *legKey
 }
 
 // leg is one side of a socket: who its client is, and what it counted. How
@@ -29,8 +32,9 @@ type leg struct {
 	// The following fields are set before the leg is used, and never
 	// change.
 
-	// relay is what the leg belongs to.
-	relay *Relay
+	// relay and socket are what the leg belongs to.
+	relay  *Relay
+	socket *Socket
 
 	// socketID names the socket.
 	socketID ID
@@ -44,8 +48,15 @@ type leg struct {
 	// peer is the leg on the other side.
 	peer *leg
 
-	// pin is the leg's client, nil before the first. Only the carrier
-	// writes it, one goroutine at a time; everybody reads it.
+	// allow is where clients may come from.
+	allow allowList
+
+	// keys has the tokens that admit clients; nil if the leg is OPEN.
+	keys *keyring
+
+	// pin is the leg's client, nil if there is none. The carrier writes it,
+	// one goroutine at a time, and everybody reads it. Whoever revokes a
+	// token takes it away, so that it is compared before it is changed.
 	pin atomic.Pointer[pin]
 
 	// watched is set by Socket.Watch and cleared by the carrier.
@@ -55,6 +66,8 @@ type leg struct {
 	// others, and other legs' carriers, work on what lies around.
 	_ cpu.CacheLinePad
 
+	// meter bounds what the leg takes in, and traffic counts it.
+	meter   meter
 	traffic traffic
 
 	_ cpu.CacheLinePad
@@ -89,10 +102,14 @@ type traffic struct {
 	// accepted counts the connections that were admitted, open those of
 	// them that are open, waiting those of the open ones that have no
 	// partner, and resets those that ended otherwise than by a clean close.
+	//
+	// unbound counts the open connections that were not admitted yet: they
+	// have to bind.
 	accepted atomic.Uint64
 	open     atomic.Int64
 	waiting  atomic.Int64
 	resets   atomic.Uint64
+	unbound  atomic.Int64
 
 	// lost is the kernel's count of packets that it dropped at the port, as
 	// it was told last. Only the carrier touches it.
@@ -146,15 +163,11 @@ type source struct {
 // returns the leg's pin, else nil.
 func (l *leg) admit(src source, packets, bytes uint64, at moment) *pin {
 	old := l.pin.Load()
-	if !l.mayAdmit(old, src, at.now) {
-		l.drop(DropStranger, packets)
+	if why, ok := l.mayAdmit(old, src, at.now); !ok {
+		l.drop(why, packets)
 
 		return nil
 	}
-
-	// Whoever sees the client, or hears of the packets, must find when they
-	// came and that they were counted.
-	l.countIn(packets, bytes, at)
 
 	current := old
 	if old == nil || old.src != src.addr || old.local != src.local {
@@ -163,59 +176,120 @@ func (l *leg) admit(src source, packets, bytes uint64, at moment) *pin {
 			local: src.local,
 			route: l.port.route(src),
 		}
-		l.pin.Store(current)
+		if old != nil {
+			current.key = old.key
+		}
+	}
+
+	// Whoever sees the client, or hears of the packets, must find when they
+	// came and that they were counted.
+	l.countIn(packets, bytes, at)
+
+	if current != old && !l.pin.CompareAndSwap(old, current) {
+		// Its token was revoked this very moment.
+		return nil
 	}
 
 	if old == nil || old.src != src.addr {
 		l.tellPinned(old, src.addr)
 	}
 
-	l.tellUsed()
+	if l.keys == nil {
+		l.tellUsed(Token{})
+	}
 
 	return current
 }
 
 // mayAdmit tells whether packets are from the leg's client, or from a source
-// that may become it.
-func (l *leg) mayAdmit(current *pin, src source, now instant) bool {
-	if current == nil {
-		return l.relay.mayPin(src)
-	}
+// that may become it, and if not why.
+func (l *leg) mayAdmit(current *pin, src source,
+	now instant) (DropReason, bool) {
 
-	return current.src == src.addr ||
-		l.isSilent(now) && l.relay.mayPin(src)
+	switch {
+	case current != nil && current.src == src.addr:
+		return 0, true
+
+	case !l.allow.allows(src.addr.Addr()):
+		return DropNotAllowed, false
+
+	// Who holds a token binds before it sends anything else.
+	case l.keys != nil:
+		return DropStranger, false
+
+	case current != nil && !l.isSilent(now):
+		return DropStranger, false
+
+	default:
+		return DropStranger, l.relay.mayPin(src)
+	}
 }
 
-// mayJoin tells whether a connection is from the leg's client, or from one that
-// the leg may take as such.
-func (l *leg) mayJoin(src netip.AddrPort, now instant) bool {
-	if src.Port() == 0 || !isUnicast(src.Addr()) {
-		return false
+// mayBind tells whether a source may bind at all, and if not why.
+func (l *leg) mayBind(src source) (DropReason, bool) {
+	if !l.allow.allows(src.addr.Addr()) {
+		return DropNotAllowed, false
+	}
+
+	return DropStranger, l.relay.mayPin(src)
+}
+
+// mayCome tells whether a connection from an address may be taken at all, and
+// if not why.
+func (l *leg) mayCome(src netip.AddrPort) (DropReason, bool) {
+	switch {
+	case src.Port() == 0 || !isUnicast(src.Addr()):
+		return DropStranger, false
+
+	case !l.allow.allows(src.Addr()):
+		return DropNotAllowed, false
+
+	default:
+		return 0, true
+	}
+}
+
+// mayJoin tells whether a connection to an OPEN leg is from the leg's client,
+// or from one that the leg may take as such, and if not why.
+func (l *leg) mayJoin(src netip.AddrPort, now instant) (DropReason, bool) {
+	if why, ok := l.mayCome(src); !ok {
+		return why, false
 	}
 
 	current := l.pin.Load()
 	if current == nil || clientNet(current.src) == clientNet(src) {
-		return true
+		return 0, true
 	}
 
 	// A client that has a connection open is there, however silent.
-	return l.traffic.open.Load() == 0 && l.isSilent(now)
+	isFree := l.traffic.open.Load() == 0 && l.isSilent(now)
+
+	return DropStranger, isFree
 }
 
 // admitConn counts a connection that may join, and takes its client if it is a
-// new one.
-func (l *leg) admitConn(src netip.AddrPort, at moment) {
+// new one. The key is what it was bound by; nil if the leg is OPEN.
+func (l *leg) admitConn(src netip.AddrPort, key *legKey, at moment) {
 	l.seen(at)
 	l.traffic.accepted.Add(1)
 	l.traffic.open.Add(1)
 
 	old := l.pin.Load()
-	if old == nil || clientNet(old.src) != clientNet(src) {
-		l.pin.Store(&pin{src: src})
+	isNew := old == nil || clientNet(old.src) != clientNet(src)
+	if isNew || old.key != key {
+		l.pin.Store(&pin{src: src, key: key})
+	}
+	if isNew {
 		l.tellPinned(old, src)
 	}
 
-	l.tellUsed()
+	switch {
+	case key == nil:
+		l.tellUsed(Token{})
+
+	case key.granted:
+		l.tellUsed(key.token)
+	}
 }
 
 // connClosed counts the end of a connection that was admitted.
@@ -293,10 +367,13 @@ func (l *leg) tellPinned(old *pin, client netip.AddrPort) {
 	l.relay.notify(event)
 }
 
-// tellUsed tells whoever watches the leg that it admitted something.
-func (l *leg) tellUsed() {
+// tellUsed tells whoever watches the leg that it admitted something, by the
+// granted token or because it is OPEN.
+func (l *leg) tellUsed(token Token) {
 	if l.watched.Load() && l.watched.CompareAndSwap(true, false) {
-		l.relay.notify(EventUsed{SocketID: l.socketID, Leg: l.num})
+		l.relay.notify(EventUsed{
+			SocketID: l.socketID, Leg: l.num, Token: token,
+		})
 	}
 }
 
@@ -313,6 +390,7 @@ func (l *leg) stats() LegStats {
 		Open:       int(l.traffic.open.Load()),
 		Waiting:    int(l.traffic.waiting.Load()),
 		Resets:     l.traffic.resets.Load(),
+		Unbound:    int(l.traffic.unbound.Load()),
 	}
 
 	for reason := range numDropReasons {

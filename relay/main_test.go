@@ -201,6 +201,16 @@ func (w *world) pair(ip1, ip2 netip.Addr) (*Socket, *client, *client) {
 	w.t.Helper()
 
 	s := w.open()
+	c1, c2 := w.join(s, ip1, ip2)
+
+	return s, c1, c2
+}
+
+// join makes two clients known to a socket. Leg 1 has dropped one packet then,
+// for want of a client on the other leg, and leg 2 has passed one.
+func (w *world) join(s *Socket, ip1, ip2 netip.Addr) (*client, *client) {
+	w.t.Helper()
+
 	c1, c2 := newClient(w.t, ip1), newClient(w.t, ip2)
 
 	// The first packet pins, and has nowhere to go.
@@ -221,7 +231,7 @@ func (w *world) pair(ip1, ip2 netip.Addr) (*Socket, *client, *client) {
 		return s.Stats().Leg1.PacketsOut == 1
 	}, limit, tick)
 
-	return s, c1, c2
+	return c1, c2
 }
 
 // client is a program that talks to a leg.
@@ -432,4 +442,17 @@ func isFree(port uint16) bool {
 	}
 
 	return p.close() == nil
+}
+
+// dialUDP returns a connection to a port of the relay, which tells when nobody
+// is there.
+func dialUDP(from netip.AddrPort, port uint16) (*net.UDPConn, error) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(
+		netip.AddrPortFrom(from.Addr(), port),
+	))
+	if err != nil {
+		return nil, err
+	}
+
+	return conn, conn.SetDeadline(time.Now().Add(limit))
 }

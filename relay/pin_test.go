@@ -188,13 +188,16 @@ func TestPinTimeout(t *testing.T) {
 		time.Hour:      true,
 	} {
 		now := start.add(silence)
-		require.True(t, l.mayAdmit(l.pin.Load(), client, now))
-		require.Equal(t, taken, l.mayAdmit(l.pin.Load(), next, now))
+		_, ok := l.mayAdmit(l.pin.Load(), client, now)
+		require.True(t, ok)
+		_, ok = l.mayAdmit(l.pin.Load(), next, now)
+		require.Equal(t, taken, ok)
 
 		// However long the silence, not every source will do.
-		require.False(t, l.mayAdmit(
+		_, ok = l.mayAdmit(
 			l.pin.Load(), sourceOf("224.0.0.1:1000"), now,
-		))
+		)
+		require.False(t, ok)
 	}
 }
 

@@ -58,10 +58,11 @@ func (p *pipe) close() error {
 	))
 }
 
-// fill moves bytes of a connection into the empty pipe. None and no error means
-// that the connection has ended; EAGAIN that there is nothing to move now.
-func (p *pipe) fill(fd int) (int, error) {
-	n, err := splice(fd, p.in, fillSize)
+// fill moves bytes of a connection into the empty pipe, so many at most. None
+// and no error means that the connection has ended; EAGAIN that there is
+// nothing to move now.
+func (p *pipe) fill(fd, size int) (int, error) {
+	n, err := splice(fd, p.in, size)
 	p.held += n
 
 	return n, err

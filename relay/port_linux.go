@@ -100,7 +100,7 @@ func openSocket(addr netip.Addr, num uint16, kind int,
 		err = setFamilies(fd, !addr.IsValid())
 	}
 	if err == nil {
-		err = bind(fd, inet6, addr, num)
+		err = bindTo(fd, inet6, addr, num)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -126,8 +126,8 @@ func newSocket(inet6 bool, kind int) (int, error) {
 	return fd, nil
 }
 
-// bind gives a socket its address.
-func bind(fd int, inet6 bool, addr netip.Addr, num uint16) error {
+// bindTo gives a socket its address.
+func bindTo(fd int, inet6 bool, addr netip.Addr, num uint16) error {
 	var sa unix.Sockaddr
 	if inet6 {
 		zone, err := zoneIndex(addr.Zone())

@@ -6,131 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// Config says how a relay works.
-type Config struct {
-	// Listen is the address that the ports are opened on. The zero value
-	// means all addresses of both families, or of IPv4 where the machine
-	// has no IPv6.
-	Listen netip.Addr
-
-	// SelfAddrs are further addresses that lead to the relay's own ports,
-	// such as the public one of a machine behind a NAT. No leg takes one
-	// of the relay's own ports as its client. The addresses of the
-	// machine's interfaces are known anyway.
-	SelfAddrs []netip.Addr
-
-	// Ports is where public ports are taken from. A socket needs two.
-	Ports PortRange
-
-	// PortRest is how long a port that was in use is not given out again.
-	PortRest time.Duration
-
-	// MaxSockets is how many sockets may be open at once, at least 1.
-	MaxSockets int
-
-	// PinTimeout is the silence of a leg's client after which the leg
-	// takes the next source. It is more than 0.
-	PinTimeout time.Duration
-
-	// MaxPairs is how many pairs of connections a TCP socket may have, at
-	// least 1. Further connections wait until a pair ends.
-	MaxPairs int
-
-	// MaxWaiting is how many connections may wait at one leg of a TCP
-	// socket for their partners, at least 1. Further ones are refused.
-	MaxWaiting int
-
-	// WaitTimeout is how long a connection may wait for its partner. It is
-	// more than 0.
-	WaitTimeout time.Duration
-
-	// MaxConns is how many connections all TCP sockets together may have,
-	// at least 1. Further ones are refused.
-	MaxConns int
-
-	// KeepAlive is the silence of a connection's client after which the
-	// system asks whether it is still there; it counts as gone after
-	// another such time without an answer. It is at least a second, the
-	// system's unit. A client that bytes are on their way to is not asked:
-	// it counts as gone when the system gives up sending them again, on
-	// Linux after some 15 minutes (net.ipv4.tcp_retries2).
-	KeepAlive time.Duration
-
-	// Logger is where the relay logs. What strangers can cause is logged
-	// at debug level only. Nil means nowhere.
-	Logger *slog.Logger
-}
-
-// validate tells what is wrong with the configuration.
-func (c *Config) validate() error {
-	if err := c.Ports.validate(); err != nil {
-		return err
-	}
-
-	for _, addr := range c.SelfAddrs {
-		if !isUnicast(addr.Unmap()) {
-			return fmt.Errorf("self address %v: want an address "+
-				"of one machine", addr)
-		}
-	}
-
-	switch {
-	case c.Ports.size() < 2:
-		return fmt.Errorf("port range %v: a socket needs two ports",
-			c.Ports)
-
-	case c.Listen.IsMulticast() || c.Listen == broadcast:
-		return fmt.Errorf("listen address %v: want an address of "+
-			"this machine", c.Listen)
-
-	case c.PortRest < 0:
-		return fmt.Errorf("port rest %v is negative", c.PortRest)
-
-	case c.MaxSockets < 1:
-		return fmt.Errorf("max sockets %d: want at least 1",
-			c.MaxSockets)
-
-	case c.PinTimeout <= 0:
-		return fmt.Errorf("pin timeout %v: want more than 0",
-			c.PinTimeout)
-
-	default:
-		return c.validateTCP()
-	}
-}
-
-// validateTCP tells what is wrong with the limits of connections.
-func (c *Config) validateTCP() error {
-	switch {
-	case c.MaxPairs < 1:
-		return fmt.Errorf("max pairs %d: want at least 1", c.MaxPairs)
-
-	case c.MaxWaiting < 1:
-		return fmt.Errorf("max waiting %d: want at least 1",
-			c.MaxWaiting)
-
-	case c.WaitTimeout <= 0:
-		return fmt.Errorf("wait timeout %v: want more than 0",
-			c.WaitTimeout)
-
-	case c.MaxConns < 1:
-		return fmt.Errorf("max conns %d: want at least 1", c.MaxConns)
-
-	case c.KeepAlive < time.Second:
-		return fmt.Errorf("keep-alive %v: want at least a second",
-			c.KeepAlive)
-
-	default:
-		return nil
-	}
-}
 
 // Relay opens sockets and ends them.
 type Relay struct {
@@ -142,6 +22,12 @@ type Relay struct {
 	ports  *portPool
 	self   *selfAddrs
 
+	// cookies makes the challenges of clients that bind.
+	cookies *cookies
+
+	// share bounds what all sockets pass together; nil if nothing does.
+	share *share
+
 	// plane makes the carriers of sockets.
 	plane *plane
 
@@ -151,7 +37,7 @@ type Relay struct {
 	// epoch is what an instant counts from.
 	epoch time.Time
 
-	// wake tells Run to look at failed and queue again. It holds one
+	// wake tells Run to look at doomed and queue again. It holds one
 	// token.
 	wake chan struct{}
 
@@ -183,8 +69,17 @@ type Relay struct {
 	// queue orders the sockets that can end by themselves.
 	queue deadlines
 
-	// failed holds sockets that lost a port, for Run to end them.
-	failed []*Socket
+	// doomed holds sockets that Run has to end.
+	doomed []doomed
+
+	// accounts holds the accounts that sockets are charged to.
+	accounts map[string]*account
+}
+
+// doomed is a socket that Run has to end.
+type doomed struct {
+	socket *Socket
+	reason CloseReason
 }
 
 // New makes a relay. It does no I/O; an error means that the configuration is
@@ -221,9 +116,12 @@ func New(cfg Config, notify func(Event)) (*Relay, error) {
 		self: newSelfAddrs(
 			append(slices.Clone(cfg.SelfAddrs), cfg.Listen)...,
 		),
-		epoch:   time.Now(),
-		wake:    make(chan struct{}, 1),
-		sockets: make(map[ID]*Socket),
+		cookies:  newCookies(),
+		share:    newShare(cfg.Bandwidth),
+		epoch:    time.Now(),
+		wake:     make(chan struct{}, 1),
+		sockets:  make(map[ID]*Socket),
+		accounts: make(map[string]*account),
 	}
 	r.plane = newPlane(r)
 
@@ -264,7 +162,8 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // Open opens a socket on two ports and relays from then on. If it fails
 // nothing stays behind. The error is ErrClosed, ErrTooManySockets,
-// ErrNoFreePort, ErrProtocol, ErrOptions, or what the system said.
+// ErrNoFreePort, ErrProtocol, ErrAdmission, ErrOptions, or what the system
+// said.
 func (r *Relay) Open(opts Options) (*Socket, error) {
 	if err := opts.validate(time.Now()); err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
@@ -336,7 +235,7 @@ func (r *Relay) NumSockets() int {
 	return len(r.sockets)
 }
 
-// endDue ends the sockets that lost a port and those whose time is over, and
+// endDue ends the sockets that have to end and those whose time is over, and
 // returns how long nothing else has to end. It stops early if the context ends.
 func (r *Relay) endDue(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
@@ -364,11 +263,11 @@ func (r *Relay) nextDue() (*Socket, CloseReason, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	if last := len(r.failed) - 1; last >= 0 {
-		s := r.failed[last]
-		r.failed = slices.Delete(r.failed, last, last+1)
+	if last := len(r.doomed) - 1; last >= 0 {
+		next := r.doomed[last]
+		r.doomed = slices.Delete(r.doomed, last, last+1)
 
-		return s, CloseError, 0
+		return next.socket, next.reason, 0
 	}
 
 	wall := time.Now()
@@ -452,17 +351,20 @@ func (r *Relay) remove(s *Socket) {
 	r.mu.Lock()
 	delete(r.sockets, s.id)
 	r.queue.remove(s)
+	r.closeAccount(s.account)
+	s.account = ""
 	r.mu.Unlock()
 
 	r.ports.retire(time.Now(), s.Port(Leg1), s.Port(Leg2))
 }
 
-// fail hands Run a socket that lost a port.
-func (r *Relay) fail(s *Socket) {
+// endLater hands Run a socket to end: its carrier cannot wait for the end of
+// what it is part of.
+func (r *Relay) endLater(s *Socket, reason CloseReason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.failed = append(r.failed, s)
+	r.doomed = append(r.doomed, doomed{socket: s, reason: reason})
 	r.wakeRun()
 }
 

@@ -1,45 +1,12 @@
 package relay
 
 import (
-	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/socketd/socketd/relay/bind"
 )
-
-// Options says what socket to open.
-type Options struct {
-	// Protocol is what the clients speak.
-	Protocol Protocol
-
-	// IdleTimeout ends the socket when nothing passed in either direction
-	// for so long. Dropped packets do not count, and neither does an open
-	// connection. 0 means never.
-	IdleTimeout time.Duration
-
-	// ExpiresAt ends the socket, used or not. It is compared with the wall
-	// clock. The zero value means never.
-	ExpiresAt time.Time
-}
-
-// validate tells what is wrong with the options.
-func (o *Options) validate(now time.Time) error {
-	switch {
-	case o.Protocol != UDP && o.Protocol != TCP:
-		return fmt.Errorf("%w: %v", ErrProtocol, o.Protocol)
-
-	case o.IdleTimeout < 0:
-		return fmt.Errorf("%w: the idle timeout %v is negative",
-			ErrOptions, o.IdleTimeout)
-
-	case !o.ExpiresAt.IsZero() && !o.ExpiresAt.After(now):
-		return fmt.Errorf("%w: the lifetime ended at %v", ErrOptions,
-			o.ExpiresAt.UTC().Format(time.RFC3339))
-
-	default:
-		return nil
-	}
-}
 
 // Socket is an open pair of ports. Its methods may be called by anybody at any
 // time, also after its end.
@@ -60,6 +27,17 @@ type Socket struct {
 	// carrier moves the socket's bytes.
 	carrier carrier
 
+	// charged is where the socket is counted in the share of an account,
+	// nil for nowhere. This and what follows changes.
+	charged atomic.Pointer[seat]
+
+	// read is how many bytes of a TCP socket's connections were read, if
+	// Limits.TotalBytes bounds them.
+	read atomic.Uint64
+
+	// isExhausted is set when Limits.TotalBytes have passed.
+	isExhausted atomic.Bool
+
 	// ending is set by the one caller that ends the socket.
 	ending atomic.Bool
 
@@ -77,6 +55,9 @@ type Socket struct {
 
 	// queueIndex is the socket's place in the relay's queue.
 	queueIndex int
+
+	// account names the account that the socket is counted against.
+	account string
 }
 
 // carrier moves the bytes of one socket from one leg to the other. It is what
@@ -89,11 +70,18 @@ type carrier interface {
 	// is under way any more. The error is what the system said to closing.
 	// It is called once, whether start was called or not.
 	stop() error
+
+	// expel resets the connections of a leg that were bound by a key, which
+	// was taken out before. When it returns there is none, and none will
+	// come.
+	expel(l *leg, key *legKey)
 }
 
 // newSocket makes a socket of two open ports. Nothing is relayed before its
 // carrier is started.
 func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
+	opts = opts.clone()
+
 	// Without its monotonic part the time is compared by the wall clock.
 	opts.ExpiresAt = opts.ExpiresAt.Round(0)
 
@@ -108,12 +96,7 @@ func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 	}
 
 	for i, port := range ports {
-		s.legs[i] = &leg{
-			relay:    r,
-			socketID: s.id,
-			num:      Leg1 + Leg(i),
-			port:     port,
-		}
+		s.legs[i] = s.newLeg(Leg1+Leg(i), port)
 		s.legs[i].traffic.lastPassed.Store(r.instant(now))
 	}
 
@@ -123,6 +106,46 @@ func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 	return s
 }
 
+// newLeg makes one side of the socket.
+func (s *Socket) newLeg(num Leg, port *port) *leg {
+	l := &leg{
+		relay:    s.relay,
+		socket:   s,
+		socketID: s.id,
+		num:      num,
+		port:     port,
+		allow:    s.opts.Allow[num-Leg1],
+	}
+	l.meter.limits = s.opts.Limits
+	l.meter.inRelay.share = s.relay.share
+
+	if s.opts.Admission == ByToken {
+		l.keys = newKeyring(bind.Leg{
+			SocketID: s.id,
+			Num:      uint8(num),
+			Protocol: uint8(s.opts.Protocol),
+		}, NewToken())
+	}
+
+	return l
+}
+
+// maxPairs returns how many pairs of connections the socket may have.
+func (s *Socket) maxPairs() int {
+	if pairs := s.opts.Limits.Pairs; pairs > 0 {
+		return min(pairs, s.relay.cfg.MaxPairs)
+	}
+
+	return s.relay.cfg.MaxPairs
+}
+
+// exhausted is called when Limits.TotalBytes have passed. Run ends the socket.
+func (s *Socket) exhausted() {
+	if s.isExhausted.CompareAndSwap(false, true) {
+		s.relay.endLater(s, CloseBytes)
+	}
+}
+
 // fail is called by the carrier when a port is gone although nobody closed it.
 // The caller cannot wait for the end of what it is part of, so Run has to end
 // the socket.
@@ -130,7 +153,7 @@ func (s *Socket) fail(port *port, err error) {
 	s.relay.log.Warn("Port failed", "socket", s.id.String(),
 		"port", port.num, "err", err)
 
-	s.relay.fail(s)
+	s.relay.endLater(s, CloseError)
 }
 
 // ID returns the socket's name.
@@ -211,6 +234,10 @@ type LegStats struct {
 	// Waiting is how many of the open ones have no partner at the other
 	// leg yet.
 	Waiting int
+
+	// Unbound is how many connections are open that have not bound yet.
+	// They are not counted by Accepted and Open.
+	Unbound int
 
 	// Resets counts those that had a partner and ended otherwise than by a
 	// clean close of their client: it reset the connection, or fell silent.

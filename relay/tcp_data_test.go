@@ -162,6 +162,11 @@ func TestTCPStreams(t *testing.T) {
 
 // converse lets both callers speak at once.
 func converse(t require.TestingT, callers [2]*caller, speeches [2]*speech) {
+	require.NoError(t, tryConverse(callers, speeches))
+}
+
+// tryConverse is converse for goroutines, which must not end the test.
+func tryConverse(callers [2]*caller, speeches [2]*speech) error {
 	done := make(chan error, 4)
 	heard := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
 	for i := range callers {
@@ -178,7 +183,8 @@ func converse(t require.TestingT, callers [2]*caller, speeches [2]*speech) {
 	for range cap(done) {
 		failed = errors.Join(failed, <-done)
 	}
-	require.NoError(t, failed)
+
+	return failed
 }
 
 // TestTCPSlowReader lets readers stop. Their senders stop too, the relay holds

@@ -27,9 +27,10 @@ const (
 type tcpCarrier struct {
 	// The following fields are immutable.
 
-	plane  *plane
-	socket *Socket
-	legs   [2]tcpLeg
+	plane    *plane
+	socket   *Socket
+	legs     [2]tcpLeg
+	maxPairs int
 
 	// loop serves the socket from start to stop. It is nil before.
 	loop *loop
@@ -41,8 +42,8 @@ type tcpCarrier struct {
 	// connections keep their order.
 	makingRoom bool
 
-	// joined holds the connections that have a partner, and those that
-	// outlive it.
+	// joined holds the connections that have a partner and do not wait for
+	// bandwidth, and those that outlive their partner.
 	joined connList
 }
 
@@ -71,19 +72,27 @@ type tcpLeg struct {
 	// come in front.
 	queue connList
 
+	// unbound holds the connections that have yet to bind, the first to
+	// come in front.
+	unbound connList
+
+	// pacer lets connections wait for bandwidth.
+	pacer pacer
+
 	// madeRoom is the time of the turn that makeRoom was called in last.
 	madeRoom instant
 }
 
 // newTCPCarrier returns the carrier of a TCP socket.
 func newTCPCarrier(p *plane, s *Socket) *tcpCarrier {
-	c := &tcpCarrier{plane: p, socket: s}
+	c := &tcpCarrier{plane: p, socket: s, maxPairs: s.maxPairs()}
 	for i := range c.legs {
 		c.legs[i] = tcpLeg{
 			leg:     s.legs[i],
 			carrier: c,
 			other:   &c.legs[1-i],
 		}
+		c.legs[i].pacer.leg = &c.legs[i]
 	}
 
 	return c
@@ -125,15 +134,8 @@ func (c *tcpCarrier) stop() error {
 	defer c.loop.mu.Unlock()
 
 	at := c.plane.relay.moment()
-	for conn := c.joined.first; conn != nil; conn = c.joined.first {
-		conn.abort(at)
-	}
-
-	for i := range c.legs {
-		t := &c.legs[i]
-		for conn := t.queue.first; conn != nil; conn = t.queue.first {
-			conn.abort(at)
-		}
+	for _, list := range c.lists() {
+		list.abort(at, func(*conn) bool { return true })
 	}
 
 	return errors.Join(c.close(), c.loop.trimPipes())
@@ -147,6 +149,7 @@ func (c *tcpCarrier) close() error {
 
 		if c.loop != nil {
 			c.loop.timer.drop(t)
+			c.loop.timer.drop(&t.pacer)
 		}
 		t.unwatch()
 		failed = errors.Join(failed, t.port.close())
@@ -240,17 +243,19 @@ func (t *tcpLeg) ring(now instant) instant {
 		_ = loop.rewatch(t.port.fd, t.slot, unix.EPOLLIN)
 	}
 
-	timeout := t.relay.cfg.WaitTimeout
-	for conn := t.queue.first; conn != nil; conn = t.queue.first {
-		if end := conn.since.add(timeout); end > now {
-			return end
-		}
+	return sooner(
+		t.unbound.expire(now, bindTimeout, DropBadBind),
+		t.queue.expire(now, t.relay.cfg.WaitTimeout, DropNoClient),
+	)
+}
 
-		t.drop(DropNoClient, 1)
-		conn.abort(loop.at)
+// sooner returns the earlier of two times, of which 0 is none.
+func sooner(a, b instant) instant {
+	if a == 0 || b != 0 && b < a {
+		return b
 	}
 
-	return 0
+	return a
 }
 
 // accepted decides on a connection that was accepted.
@@ -265,8 +270,8 @@ func (t *tcpLeg) accepted(fd int, name []byte) {
 
 	// Whoever may not be the client does not learn whether there is room.
 	t.relay.conns.Add(1)
-	if !t.mayJoin(src, t.carrier.loop.at.now) {
-		t.refuse(fd, DropStranger)
+	if why, ok := t.check(src); !ok {
+		t.refuse(fd, why)
 
 		return
 	}
@@ -277,25 +282,50 @@ func (t *tcpLeg) accepted(fd int, name []byte) {
 		return
 	}
 
+	if t.keys != nil {
+		t.await(fd, src)
+
+		return
+	}
+
 	if !isAlive(fd) {
 		t.refuse(fd, DropNoClient)
 
 		return
 	}
 
+	partner, ok := t.place()
+	if !ok {
+		t.refuse(fd, DropLimit)
+
+		return
+	}
+
+	if conn := t.add(fd, src, connWaiting); conn != nil {
+		t.admit(conn, partner)
+	}
+}
+
+// check tells whether a connection from an address may be the client's, or has
+// to show it, and if not why.
+func (t *tcpLeg) check(src netip.AddrPort) (DropReason, bool) {
+	if t.keys != nil {
+		return t.mayCome(src)
+	}
+
+	return t.mayJoin(src, t.carrier.loop.at.now)
+}
+
+// place returns the partner of a new connection, nil if it has to wait for one,
+// and false if it may not do that either.
+func (t *tcpLeg) place() (*conn, bool) {
 	partner := t.partner()
 	if partner == nil && t.isFull() {
 		t.makeRoom()
 		partner = t.partner()
 	}
 
-	if partner == nil && t.isFull() {
-		t.refuse(fd, DropLimit)
-
-		return
-	}
-
-	t.take(fd, src, partner)
+	return partner, partner != nil || !t.isFull()
 }
 
 // isFull tells whether as many connections as may wait at the leg do.
@@ -335,22 +365,31 @@ func (t *tcpLeg) refuse(fd int, why DropReason) {
 	reset(fd)
 }
 
-// take admits a connection, and joins it with its partner, or lets it wait if
-// there is none.
-func (t *tcpLeg) take(fd int, src netip.AddrPort, partner *conn) {
+// add makes the loop wait for a connection. It returns nil if that failed, and
+// the connection was refused.
+func (t *tcpLeg) add(fd int, src netip.AddrPort, state connState) *conn {
 	loop := t.carrier.loop
 
-	conn := &conn{fd: fd, leg: t, since: loop.at.now}
+	conn := &conn{
+		fd: fd, leg: t, src: src, state: state, since: loop.at.now,
+	}
 	slot, err := loop.watch(fd, connEvents, conn)
 	if err != nil {
 		t.refuse(fd, DropLimit)
 
-		return
+		return nil
 	}
 	conn.slot = slot
 	loop.conns++
 
-	t.admitConn(src, loop.at)
+	return conn
+}
+
+// admit admits a connection, and joins it with its partner, or lets it wait if
+// there is none.
+func (t *tcpLeg) admit(conn, partner *conn) {
+	conn.state = connWaiting
+	t.admitConn(conn.src, conn.key, t.carrier.loop.at)
 
 	if partner == nil {
 		t.wait(conn)
@@ -382,7 +421,7 @@ func (t *tcpLeg) unqueue(conn *conn) {
 // partner returns the connection at the other leg that a new one here is to be
 // joined with; nil if it has to wait. Those that have hung up are dropped.
 func (t *tcpLeg) partner() *conn {
-	if t.carrier.pairs >= t.relay.cfg.MaxPairs {
+	if t.carrier.pairs >= t.carrier.maxPairs {
 		return nil
 	}
 
@@ -427,8 +466,10 @@ func (c *tcpCarrier) join(a, b *conn) {
 // part makes two connections a pair no longer. They are in no list then.
 func (c *tcpCarrier) part(a, b *conn) {
 	a.peer, b.peer = nil, nil
-	c.joined.remove(a)
-	c.joined.remove(b)
+	for _, conn := range []*conn{a, b} {
+		conn.unpace()
+		c.joined.remove(conn)
+	}
 	c.pairs--
 
 	// Those who wait because there were too many pairs can be joined, but
@@ -441,7 +482,7 @@ func (c *tcpCarrier) part(a, b *conn) {
 // ready joins connections that wait at both legs because there were too many
 // pairs.
 func (c *tcpCarrier) ready(uint32) {
-	for c.pairs < c.plane.relay.cfg.MaxPairs {
+	for c.pairs < c.maxPairs {
 		a, b := c.legs[0].next(), c.legs[1].next()
 		if a == nil || b == nil {
 			return

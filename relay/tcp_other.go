@@ -57,13 +57,17 @@ func openTCP(addr netip.Addr, num uint16, keepAlive time.Duration) (*port,
 // connection which waits has hung up is found out within sweepTime, and not at
 // all where the system cannot be asked without reading. A client whose partner
 // is gone gets everything and then an end, and what it still sends goes nowhere
-// for a while; on Linux it is reset as soon as it has got everything.
+// for a while; on Linux it is reset as soon as it has got everything. That a
+// client has reset a connection which waits for bandwidth is found out when all
+// that it has sent before was read; on Linux it is at once. And those that wait
+// have no order.
 type tcpCarrier struct {
 	// The following fields are immutable.
 
-	relay  *Relay
-	socket *Socket
-	legs   [2]tcpLeg
+	relay    *Relay
+	socket   *Socket
+	legs     [2]tcpLeg
+	maxPairs int
 
 	// done is closed by stop.
 	done chan struct{}
@@ -91,8 +95,9 @@ type tcpLeg struct {
 	other   *tcpLeg
 
 	// queue holds the connections that wait for a partner, the first to
-	// come in front.
-	queue []*tcpConn
+	// come in front, and unbound those that have yet to bind.
+	queue   []*tcpConn
+	unbound []*tcpConn
 
 	// sweptAt is when the queue was swept last. Only the goroutine that
 	// accepts touches it.
@@ -102,10 +107,11 @@ type tcpLeg struct {
 // newTCPCarrier returns the carrier of a TCP socket.
 func newTCPCarrier(r *Relay, s *Socket) *tcpCarrier {
 	c := &tcpCarrier{
-		relay:  r,
-		socket: s,
-		done:   make(chan struct{}),
-		conns:  make(map[*tcpConn]struct{}),
+		relay:    r,
+		socket:   s,
+		maxPairs: s.maxPairs(),
+		done:     make(chan struct{}),
+		conns:    make(map[*tcpConn]struct{}),
 	}
 	for i := range c.legs {
 		c.legs[i] = tcpLeg{
@@ -138,6 +144,9 @@ func (c *tcpCarrier) stop() error {
 		t := &c.legs[i]
 		for len(t.queue) > 0 {
 			t.unqueue().abort()
+		}
+		for len(t.unbound) > 0 {
+			t.unbound[0].refuse()
 		}
 	}
 
@@ -253,7 +262,11 @@ func (t *tcpLeg) accepted(tcp *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	conn := &tcpConn{TCPConn: tcp, leg: t, since: time.Now()}
+	src := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
+	conn := &tcpConn{
+		TCPConn: tcp, leg: t, since: time.Now(),
+		src: netip.AddrPortFrom(src.Addr().Unmap(), src.Port()),
+	}
 	if c.conns == nil {
 		conn.reset()
 
@@ -261,11 +274,8 @@ func (t *tcpLeg) accepted(tcp *net.TCPConn) {
 	}
 
 	at := t.relay.moment()
-	src := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
-	src = netip.AddrPortFrom(src.Addr().Unmap(), src.Port())
-
 	t.relay.conns.Add(1)
-	if why, ok := t.check(conn, src, at); !ok {
+	if why, ok := t.check(conn, at); !ok {
 		t.drop(why, 1)
 		t.relay.conns.Add(-1)
 		conn.reset()
@@ -274,36 +284,57 @@ func (t *tcpLeg) accepted(tcp *net.TCPConn) {
 	}
 
 	c.conns[conn] = struct{}{}
-	t.admitConn(src, at)
-
-	t.queue = append(t.queue, conn)
-	t.traffic.waiting.Add(1)
-	c.joinWaiting()
+	if t.keys != nil {
+		t.await(conn)
+	} else {
+		t.admit(conn, at)
+	}
 }
 
-// check tells whether a connection that is counted already is admitted, and if
-// not why.
-func (t *tcpLeg) check(conn *tcpConn, src netip.AddrPort,
-	at moment) (DropReason, bool) {
-
+// check tells whether a connection that is counted already is admitted, or has
+// to bind, and if not why.
+func (t *tcpLeg) check(conn *tcpConn, at moment) (DropReason, bool) {
 	// Whoever may not be the client does not learn whether there is room.
-	if !t.mayJoin(src, at.now) {
-		return DropStranger, false
+	why, ok := t.mayCome(conn.src)
+	if ok && t.keys == nil {
+		why, ok = t.mayJoin(conn.src, at.now)
+	}
+	if !ok {
+		return why, false
 	}
 
 	if t.relay.conns.Load() > int64(t.relay.cfg.MaxConns) {
 		return DropLimit, false
 	}
 
+	if t.keys != nil {
+		return DropLimit, t.countUnbound(conn.src) < maxUnboundPerAddr
+	}
+
 	if !isAlive(conn.TCPConn) {
 		return DropNoClient, false
 	}
 
+	return DropLimit, t.hasRoom()
+}
+
+// hasRoom tells whether there is a partner or a place for a connection. The
+// carrier's lock is held.
+func (t *tcpLeg) hasRoom() bool {
 	// Who came here before comes first.
 	joins := len(t.queue) == 0 &&
-		t.carrier.pairs < t.relay.cfg.MaxPairs && t.other.hasNext()
+		t.carrier.pairs < t.carrier.maxPairs && t.other.hasNext()
 
-	return DropLimit, joins || len(t.queue) < t.relay.cfg.MaxWaiting
+	return joins || len(t.queue) < t.relay.cfg.MaxWaiting
+}
+
+// admit admits a connection. The carrier's lock is held.
+func (t *tcpLeg) admit(conn *tcpConn, at moment) {
+	t.admitConn(conn.src, conn.key, at)
+
+	t.queue = append(t.queue, conn)
+	t.traffic.waiting.Add(1)
+	t.carrier.joinWaiting()
 }
 
 // hasNext tells whether a connection waits that has not hung up, and drops
@@ -339,7 +370,7 @@ func (t *tcpLeg) unqueue() *tcpConn {
 // joinWaiting joins connections that wait at both legs. The lock is held.
 func (c *tcpCarrier) joinWaiting() {
 	t1, t2 := &c.legs[0], &c.legs[1]
-	for c.pairs < c.relay.cfg.MaxPairs && t1.hasNext() && t2.hasNext() {
+	for c.pairs < c.maxPairs && t1.hasNext() && t2.hasNext() {
 		a, b := t1.unqueue(), t2.unqueue()
 		a.peer, b.peer = b, a
 		c.pairs++

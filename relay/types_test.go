@@ -111,7 +111,12 @@ func TestReasons(t *testing.T) {
 		DropLimit:      "limit",
 		DropSendError:  "send_error",
 		DropKernel:     "kernel",
-		numDropReasons: "reason 5",
+		DropBandwidth:  "bandwidth",
+		DropPackets:    "packets",
+		DropBytes:      "bytes",
+		DropNotAllowed: "not_allowed",
+		DropBadBind:    "bad_bind",
+		numDropReasons: "reason 10",
 	}
 	for reason, word := range drops {
 		require.Equal(t, word, reason.String())
@@ -123,6 +128,7 @@ func TestReasons(t *testing.T) {
 		CloseLifetime: "lifetime",
 		CloseShutdown: "shutdown",
 		CloseError:    "error",
+		CloseBytes:    "bytes",
 		0:             "reason 0",
 	}
 	for reason, word := range closes {

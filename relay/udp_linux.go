@@ -9,6 +9,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/socketd/socketd/relay/bind"
 	"golang.org/x/sys/unix"
 )
 
@@ -119,6 +120,9 @@ func (c *udpCarrier) stop() error {
 	return c.close()
 }
 
+// expel does nothing: a leg that has lost its pin takes nothing in.
+func (*udpCarrier) expel(*leg, *legKey) {}
+
 // close closes the ports.
 func (c *udpCarrier) close() error {
 	var failed error
@@ -191,66 +195,91 @@ func (u *udpLeg) failed(err error) {
 		u.failures, err))
 }
 
+// passage is one batch on its way through a leg. What its messages have in
+// common is looked up once, what they add up to is counted once.
+type passage struct {
+	engine *engine
+	at     moment
+
+	// known is the leg's client, and to the one of the other leg. From the
+	// segment size plainFrom on it is sent datagrams one by one.
+	known     *pin
+	to        *pin
+	plainFrom int
+
+	// budget is what may pass.
+	budget budget
+
+	// in adds up what was admitted, and noClient the packets of it that
+	// came while there was nobody to send them to.
+	in       tally
+	noClient uint64
+}
+
 // relayBatch relays messages that were received at the leg.
 func (u *udpLeg) relayBatch(e *engine, n int, at moment) {
-	// What a batch has in common is looked up once, what it adds up to is
-	// counted once.
-	var (
-		to        = u.other.pin.Load()
-		plainFrom = u.other.plain(at)
-		known     = u.pin.Load()
-		in        tally
-		noClient  uint64
-	)
+	p := passage{
+		engine:    e,
+		at:        at,
+		known:     u.pin.Load(),
+		to:        u.other.pin.Load(),
+		plainFrom: u.other.plain(at),
+		budget:    u.budget(at.now),
+	}
 
 	for i := range n {
 		a, err := e.arrival(i)
 		u.lose(a.lost)
 
-		packets := uint64(a.packets())
-		if err == nil && u.isFrom(known, &a) {
-			in.add(packets, len(a.payload))
+		if u.keys != nil && a.hasSize(bind.Size) {
+			u.relayApart(&p, &a)
 		} else {
-			// Those that came before were counted before anybody
-			// hears of this one.
-			u.flush(&in, at)
-
-			known = u.admitNew(&a, at)
-			if known == nil {
-				known = u.pin.Load()
-
-				continue
-			}
+			u.relayMessage(&p, &a, err == nil)
 		}
-
-		if to == nil {
-			noClient += packets
-
-			continue
-		}
-
-		e.add(a.payload, a.segment, plainFrom)
 	}
 
-	u.flush(&in, at)
-	if noClient > 0 {
-		u.drop(DropNoClient, noClient)
+	u.flush(&p.in, at)
+	u.spend(&p.budget, at.now)
+	if p.noClient > 0 {
+		u.drop(DropNoClient, p.noClient)
 	}
 
-	if to != nil && e.numRuns > 0 {
-		u.other.send(e, to, at)
+	u.forward(&p)
+}
+
+// relayMessage relays a message. Its source can be compared with the client's
+// unless there was something wrong with how the kernel told it.
+func (u *udpLeg) relayMessage(p *passage, a *arrival, comparable bool) {
+	packets := uint64(a.packets())
+	if comparable && u.isFrom(p.known, a) {
+		p.in.add(packets, len(a.payload))
+	} else {
+		// Those that came before were counted before anybody hears of
+		// this one.
+		u.flush(&p.in, p.at)
+
+		p.known = u.admitNew(a, p.at)
+		if p.known == nil {
+			p.known = u.pin.Load()
+
+			return
+		}
+	}
+
+	switch {
+	case p.to == nil:
+		p.noClient += packets
+
+	case p.budget.take(packets, len(a.payload)):
+		p.engine.add(a.payload, a.segment, p.plainFrom)
 	}
 }
 
-// tally adds up packets.
-type tally struct {
-	packets, bytes uint64
-}
-
-// add adds packets.
-func (t *tally) add(packets uint64, bytes int) {
-	t.packets += packets
-	t.bytes += uint64(bytes)
+// forward sends on what is to be sent.
+func (u *udpLeg) forward(p *passage) {
+	if p.to != nil && p.engine.numRuns > 0 {
+		u.other.send(p.engine, p.to, p.at)
+	}
 }
 
 // flush counts what was added up, all of it from the leg's client.
@@ -260,7 +289,9 @@ func (u *udpLeg) flush(in *tally, at moment) {
 	}
 
 	u.countIn(in.packets, in.bytes, at)
-	u.tellUsed()
+	if u.keys == nil {
+		u.tellUsed(Token{})
+	}
 	*in = tally{}
 }
 

@@ -243,7 +243,7 @@ func TestDeadPort(t *testing.T) {
 			relay.mu.Lock()
 			defer relay.mu.Unlock()
 
-			return len(relay.failed) == 1
+			return len(relay.doomed) == 1
 		}, limit, tick)
 		require.Equal(t, 1, relay.NumSockets())
 

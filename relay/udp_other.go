@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/socketd/socketd/relay/bind"
 )
 
 // openUDP opens a UDP port on the address, or on all addresses of both families
@@ -62,6 +64,9 @@ func (c *udpCarrier) stop() error {
 	return err
 }
 
+// expel does nothing: a leg that has lost its pin takes nothing in.
+func (*udpCarrier) expel(*leg, *legKey) {}
+
 // serve relays what arrives at a leg, until its port is closed or dead.
 func (c *udpCarrier) serve(l *leg) {
 	buffer := make([]byte, maxPayload)
@@ -97,6 +102,12 @@ func relayPacket(l *leg, from netip.AddrPort, payload []byte) {
 	size := uint64(len(payload))
 
 	at := l.relay.moment()
+	if l.keys != nil && bind.IsMessage(payload) &&
+		answerPacket(l, src, payload, at) {
+
+		return
+	}
+
 	if l.admit(src, 1, size, at) == nil {
 		return
 	}
@@ -108,6 +119,13 @@ func relayPacket(l *leg, from netip.AddrPort, payload []byte) {
 		return
 	}
 
+	b := l.budget(at.now)
+	passes := b.take(1, len(payload))
+	l.spend(&b, at.now)
+	if !passes {
+		return
+	}
+
 	_, err := l.peer.port.udp.WriteToUDPAddrPort(payload, to.route.client)
 	if err != nil {
 		l.drop(DropSendError, 1)
@@ -116,4 +134,32 @@ func relayPacket(l *leg, from netip.AddrPort, payload []byte) {
 	}
 
 	l.countOut(1, size, at)
+}
+
+// answerPacket answers a datagram that may be a message of the handshake. It
+// reports false if it is payload: of the leg's client, and not authentic.
+func answerPacket(l *leg, src source, raw []byte, at moment) bool {
+	client := l.pin.Load()
+	isClient := client != nil && client.src == src.addr
+	if why, ok := l.mayBind(src); !ok && !isClient {
+		l.drop(why, 1)
+
+		return true
+	}
+
+	reply, err := l.shakeHands(raw, src, at, nil)
+	switch {
+	case errors.Is(err, errPayload) && isClient:
+		return false
+
+	case err != nil:
+		l.drop(DropBadBind, 1)
+
+		return true
+	}
+
+	// That it may be lost is for its receiver to see to.
+	_, _ = l.port.udp.WriteToUDPAddrPort(reply, src.addr)
+
+	return true
 }

@@ -28,17 +28,23 @@ const module = "github.com/socketd/socketd"
 // it may import. Arrows run downward only.
 var rooms = map[string][]string{
 	"cmd/socketd":   {"sidecar"},
-	"cmd/socketcli": {"socketrpc"},
+	"cmd/socketcli": {"relay/bind", "relay/client", "socketrpc"},
 	"cmd/socketdev": {
-		"internal/compare", "internal/regtest", "socketrpc",
+		"internal/compare", "internal/regtest", "relay/bind",
+		"relay/client", "socketrpc",
 	},
-	"internal/compare": {"internal/regtest", "socketrpc"},
+	"internal/compare": {
+		"internal/regtest", "relay", "relay/bind", "socketrpc",
+	},
 	"internal/regtest": {"socketrpc"},
 	"internal/rules":   {},
 	"itest": {
-		"internal/regtest", "sidecar", "sidecar/wire", "socketrpc",
+		"internal/regtest", "relay/bind", "relay/client", "sidecar",
+		"sidecar/wire", "socketrpc",
 	},
-	"relay": {},
+	"relay":        {"relay/bind"},
+	"relay/bind":   {},
+	"relay/client": {"relay", "relay/bind"},
 	"sidecar": {
 		"relay", "sidecar/caveat", "sidecar/offer", "sidecar/wire",
 		"socketrpc",
@@ -128,20 +134,31 @@ func TestArrows(t *testing.T) {
 	}
 }
 
-// TestRelayStandsAlone checks that the relay needs the standard library and a
-// few of its extensions, nothing else.
-func TestRelayStandsAlone(t *testing.T) {
+// alone lists the packages that others may use without the rest, and what each
+// may need besides the standard library, by the beginnings of the paths.
+var alone = map[string][]string{
+	"relay": {
+		module + "/relay/bind", "golang.org/x/sys/",
+		"golang.org/x/net/", "golang.org/x/time/",
+	},
+	"relay/bind":     {},
+	"relay/client":   {module + "/relay/bind", "golang.org/x/sys/"},
+	"sidecar/caveat": {"gopkg.in/macaroon.v2", "golang.org/x/crypto/"},
+}
+
+// TestStandAlone checks that these packages need the standard library and a few
+// others, nothing else.
+func TestStandAlone(t *testing.T) {
 	t.Parallel()
 
-	for _, dep := range deps(t, "relay") {
-		ok := dep == module+"/relay"
-		for _, allowed := range []string{
-			"golang.org/x/sys/", "golang.org/x/net/",
-			"golang.org/x/time/",
-		} {
-			ok = ok || strings.HasPrefix(dep, allowed)
+	for room, allowed := range alone {
+		for _, dep := range deps(t, room) {
+			ok := dep == module+"/"+room
+			for _, prefix := range allowed {
+				ok = ok || strings.HasPrefix(dep, prefix)
+			}
+			require.True(t, ok, "%s needs %s", room, dep)
 		}
-		require.True(t, ok, "relay needs %s", dep)
 	}
 }
 
@@ -156,7 +173,7 @@ var never = map[string][]string{
 	},
 	"cmd/socketcli": {
 		"github.com/lightningnetwork/", "github.com/lightninglabs/",
-		module + "/sidecar", module + "/relay",
+		module + "/sidecar",
 	},
 	"socketrpc": {
 		"github.com/lightningnetwork/", "github.com/lightninglabs/",
@@ -180,11 +197,13 @@ func TestNever(t *testing.T) {
 	}
 }
 
-// TestWireIsPure checks that the codec can neither do I/O nor read a clock.
-func TestWireIsPure(t *testing.T) {
+// TestPure checks that what decodes can neither do I/O nor read a clock.
+func TestPure(t *testing.T) {
 	t.Parallel()
 
-	for _, p := range list(t, "./sidecar/wire") {
+	for _, p := range list(
+		t, "./sidecar/wire", "./sidecar/caveat", "./relay/bind",
+	) {
 		for _, impure := range []string{
 			"net", "os", "time", "log/slog", "context",
 		} {

@@ -17,7 +17,7 @@ func BenchmarkSendSocket(b *testing.B) {
 	from, to := shared.a, shared.b
 	ctx := b.Context()
 	socket, err := from.client.StartSocket(
-		ctx, &socketrpc.StartSocketRequest{Label: "bench"},
+		ctx, &socketrpc.StartSocketRequest{Admission: "open"},
 	)
 	require.NoError(b, err)
 	stream, err := to.client.SubscribeEvents(

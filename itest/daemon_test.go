@@ -76,6 +76,10 @@ func TestSocketcli(t *testing.T) {
 	onB.next(t, socketrpc.Event_OFFER_RECEIVED)
 	accepted := b.socketcli(t, "accept", id[:8])
 	require.Equal(t, id, accepted["offer"].(map[string]any)["id"])
+	require.Len(t, accepted["token2"], 32)
+	require.Equal(t, started, a.socketcli(
+		t, "start", "--socket_id", socketID[:8],
+	))
 	onA.next(t, socketrpc.Event_OFFER_ACCEPTED)
 
 	other := a.socketcli(

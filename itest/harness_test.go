@@ -111,15 +111,17 @@ func (n *node) trySocketcli(t *testing.T, args ...string) ([]byte, error) {
 	return cmd.Output()
 }
 
-// startSocket opens a UDP socket of the test's own, which ends with the test.
+// startSocket opens a UDP socket of the test's own, OPEN, which ends with the
+// test.
 func (n *node) startSocket(t *testing.T,
 	label string) *socketrpc.StartSocketResponse {
 
 	t.Helper()
 
 	return n.start(t, &socketrpc.StartSocketRequest{
-		Protocol: "udp",
-		Label:    label,
+		Protocol:  "udp",
+		Label:     label,
+		Admission: "open",
 	})
 }
 

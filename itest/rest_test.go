@@ -107,14 +107,14 @@ func requireKeys(t *testing.T, object any, names ...string) {
 var offerKeys = []string{
 	"id", "direction", "state", "is_request", "peer_pubkey", "host_pubkey",
 	"protocol", "ip", "port1", "port2", "label", "reply_to_id", "socket_id",
-	"created_at", "expires_at", "reason", "leg",
+	"created_at", "expires_at", "reason", "leg", "admission",
 }
 
 // legKeys are the JSON names of a leg.
 var legKeys = []string{
 	"port", "client_addr", "packets_in", "bytes_in", "packets_out",
 	"bytes_out", "drops", "last_seen", "accepted", "open", "waiting",
-	"resets",
+	"resets", "allow", "unbound",
 }
 
 // TestREST calls every method over REST and checks the names of its JSON:
@@ -135,11 +135,13 @@ func TestREST(t *testing.T) {
 	require.Equal(t, "regtest", info["network"])
 
 	started := a.rest(
-		t, http.MethodPost, "/v1/socket/start", `{"label":"rest"}`,
+		t, http.MethodPost, "/v1/socket/start", `{"label":"rest",`+
+			`"admission":"open","allow2":["127.0.0.0/8"],`+
+			`"limits":{"packets":"0","idle_timeout":60}}`,
 	)
 	requireKeys(
 		t, started, "protocol", "ip", "port1", "port2", "socket_id",
-		"token1", "token2",
+		"token1", "token2", "admission",
 	)
 	require.IsType(t, "", started["port1"])
 	socketID := started["socket_id"].(string)
@@ -150,10 +152,25 @@ func TestREST(t *testing.T) {
 		requireKeys(
 			t, socket, "socket_id", "protocol", "ip", "label",
 			"is_default", "created_at", "expires_at", "leg1",
-			"leg2",
+			"leg2", "admission", "limits",
 		)
-		requireKeys(t, socket.(map[string]any)["leg1"], legKeys...)
-		requireKeys(t, socket.(map[string]any)["leg2"], legKeys...)
+		info := socket.(map[string]any)
+		requireKeys(t, info["leg1"], legKeys...)
+		requireKeys(t, info["leg2"], legKeys...)
+		if info["socket_id"] != socketID {
+			continue
+		}
+
+		// What a UDP socket does not know is not there; what is not
+		// limited is 0.
+		require.Equal(t, map[string]any{
+			"bandwidth": "12500000", "packets": "0",
+			"total_bytes": "0", "idle_timeout": "60",
+			"lifetime": "86400",
+		}, info["limits"])
+		require.Empty(t, info["leg1"].(map[string]any)["allow"])
+		require.Equal(t, []any{"127.0.0.0/8"},
+			info["leg2"].(map[string]any)["allow"])
 	}
 
 	send := `{"pubkey":"` + b.pubkey() + `","socket_id":"` + socketID + `"}`
@@ -220,6 +237,12 @@ func TestRESTErrors(t *testing.T) {
 			http.StatusBadRequest, ""},
 		{"unknown field", http.MethodPost, "/v1/socket/start",
 			`{"lable":"x"}`, auth, http.StatusBadRequest, "lable"},
+		{"negative limit", http.MethodPost, "/v1/socket/start",
+			`{"limits":{"packets":-1}}`, auth,
+			http.StatusBadRequest, "packets"},
+		{"limit that overflows", http.MethodPost, "/v1/socket/start",
+			`{"limits":{"lifetime":"18446744073709551615"}}`, auth,
+			http.StatusBadRequest, "limits.lifetime: "},
 		{"too large", http.MethodPost, "/v1/socket/start",
 			`{"label":"` + strings.Repeat("x", 1<<17) + `"}`, auth,
 			http.StatusBadRequest, "too large"},

@@ -86,7 +86,7 @@ func open(tb testing.TB, n *node,
 
 	resp, err := n.client.StartSocket(
 		tb.Context(), &socketrpc.StartSocketRequest{
-			Protocol: protocol,
+			Protocol: protocol, Admission: "open",
 		},
 	)
 	require.NoError(tb, err)

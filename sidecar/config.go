@@ -92,6 +92,13 @@ type RelayConfig struct {
 	WaitTimeout time.Duration `long:"waittimeout" description:"How long a connection may wait for its partner"`
 	KeepAlive   time.Duration `long:"keepalive" description:"After how much silence of a connection its client is asked whether it is still there, and after how much more without an answer the connection ends; at least 1s"`
 	MaxConns    int           `long:"maxconns" description:"How many connections all TCP sockets together may have, each a file descriptor; 0 for as many as the limit of open files leaves"`
+
+	Bandwidth       Quantity `long:"bandwidth" description:"How many bytes all sockets together may pass in a second, both directions; 0 for no limit. As all numbers of bytes and packets, with k, M or G behind it for thousands, millions or billions"`
+	SocketBandwidth Quantity `long:"socketbandwidth" description:"How many bytes a socket may pass in a second, in each direction, unless its start says otherwise; 0 for no limit"`
+	SocketPackets   Quantity `long:"socketpackets" description:"How many datagrams a UDP socket may pass in a second, in each direction, unless its start says otherwise; 0 for no limit"`
+	SocketBytes     Quantity `long:"socketbytes" description:"After how many bytes, both directions, a socket is stopped, unless its start says otherwise; 0 for no limit"`
+	NodeBandwidth   Quantity `long:"nodebandwidth" description:"How many bytes all sockets that are counted against one far end may pass together in a second, both directions; 0 for no limit"`
+	NodeSockets     int      `long:"nodesockets" description:"How many sockets may be offered to one far end at once"`
 }
 
 // DefaultConfig returns the options as they are when nothing is set.
@@ -121,6 +128,13 @@ func DefaultConfig() Config {
 			MaxWaiting:  100,
 			WaitTimeout: 2 * time.Minute,
 			KeepAlive:   time.Minute,
+
+			// docs/operations.md tells what they protect.
+			Bandwidth:       62_500_000,
+			SocketBandwidth: 12_500_000,
+			SocketPackets:   50_000,
+			NodeBandwidth:   25_000_000,
+			NodeSockets:     5,
 		},
 	}
 }
@@ -261,6 +275,11 @@ func (r *RelayConfig) validate() error {
 	}
 	if r.Lifetime < 0 {
 		return fmt.Errorf("relay.lifetime: %v is negative", r.Lifetime)
+	}
+
+	if r.NodeSockets < 1 {
+		return fmt.Errorf("relay.nodesockets: %d is less than 1",
+			r.NodeSockets)
 	}
 
 	return r.validateTCP()

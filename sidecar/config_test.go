@@ -57,6 +57,12 @@ func TestLoadConfigDefaults(t *testing.T) {
 	require.Equal(t, 2*time.Minute, cfg.Relay.WaitTimeout)
 	require.Equal(t, time.Minute, cfg.Relay.KeepAlive)
 	require.Zero(t, cfg.Relay.MaxConns)
+	require.Equal(t, Quantity(62_500_000), cfg.Relay.Bandwidth)
+	require.Equal(t, Quantity(12_500_000), cfg.Relay.SocketBandwidth)
+	require.Equal(t, Quantity(50_000), cfg.Relay.SocketPackets)
+	require.Zero(t, cfg.Relay.SocketBytes)
+	require.Equal(t, Quantity(25_000_000), cfg.Relay.NodeBandwidth)
+	require.Equal(t, 5, cfg.Relay.NodeSockets)
 
 	// On the private networks a host needs no address.
 	for _, network := range []string{"regtest", "simnet"} {
@@ -90,6 +96,8 @@ relay.maxsockets=7
 relay.externalip=192.0.2.1
 relay.externalip=2001:db8::1
 restcors=https://a.example
+relay.bandwidth=1G
+relay.socketbytes=2G
 `)
 	args := []string{
 		"--socketdir=" + base, "--lnd.host=flag:10009",
@@ -102,6 +110,7 @@ restcors=https://a.example
 		"SOCKETD_RPCLISTEN=127.0.0.1:2",
 		"SOCKETD_RESTCORS=https://b.example,https://d.example",
 		"SOCKETD_DEBUGLEVEL=info,RELY=trace",
+		"SOCKETD_RELAY_BANDWIDTH=1500k",
 	}
 
 	cfg, err := LoadConfig(args, environ)
@@ -111,6 +120,8 @@ restcors=https://a.example
 	require.Equal(t, "127.0.0.1:2", cfg.RPCListen)
 	require.Equal(t, 7, cfg.Relay.MaxSockets)
 	require.Equal(t, "info,RELY=trace", cfg.DebugLevel)
+	require.Equal(t, Quantity(1_500_000), cfg.Relay.Bandwidth)
+	require.Equal(t, Quantity(2_000_000_000), cfg.Relay.SocketBytes)
 	require.Equal(t, []string{"https://c.example"}, cfg.RESTCORS)
 	require.Equal(
 		t, []string{"192.0.2.1", "2001:db8::1"}, cfg.Relay.ExternalIPs,
@@ -191,6 +202,20 @@ func TestLoadConfigErrors(t *testing.T) {
 			want: "relay.maxconns"},
 		{name: "half a pair", args: []string{"--relay.maxconns=1"},
 			want: "relay.maxconns"},
+		{name: "bandwidth", args: []string{"--relay.bandwidth=1.5G"},
+			want: "relay.bandwidth"},
+		{name: "quantity", args: []string{"--relay.bandwidth=1.5G"},
+			want: `"1.5G" is not a whole number`},
+		{name: "negative packets", args: []string{
+			"--relay.socketpackets=-1",
+		}, want: "relay.socketpackets"},
+		{name: "too many bytes", environ: []string{
+			"SOCKETD_RELAY_SOCKETBYTES=9223372037G",
+		}, want: "too large"},
+		{name: "bandwidth in file", file: "relay.nodebandwidth=fast",
+			want: `"fast" is not a whole number`},
+		{name: "node sockets", args: []string{"--relay.nodesockets=0"},
+			want: "relay.nodesockets"},
 		{name: "no such file", args: []string{"--configfile=/no/file"},
 			want: "/no/file"},
 	}

@@ -24,6 +24,10 @@ type connection struct {
 	Port2    string `json:"port2"`
 	SocketID string `json:"socket_id"`
 
+	// Admission says whether a client has to prove that it holds a token.
+	// The token itself is in no event.
+	Admission string `json:"admission"`
+
 	// Leg is the leg that an offer grants; 0 where there is no offer.
 	Leg       uint32 `json:"leg,omitempty"`
 	Label     string `json:"label,omitempty"`
@@ -35,6 +39,12 @@ type pinChange struct {
 	Leg           uint32 `json:"leg"`
 	ClientAddr    string `json:"client_addr"`
 	OldClientAddr string `json:"old_client_addr"`
+}
+
+// limitData is the data of a LIMIT event.
+type limitData struct {
+	Leg   uint32 `json:"leg"`
+	Limit string `json:"limit"`
 }
 
 // mustJSON encodes a struct of strings and numbers, which cannot fail.
@@ -58,10 +68,11 @@ type relayEvents struct {
 	queue chan relay.Event
 	done  chan struct{}
 
-	sockets *sockets
-	offers  *offer.Manager
-	hub     *hub
-	log     btclog.Logger
+	sockets  *sockets
+	accounts *accounts
+	offers   *offer.Manager
+	hub      *hub
+	log      btclog.Logger
 }
 
 // newRelayEvents returns relayEvents without what acts on the events, which
@@ -134,17 +145,36 @@ func (e *relayEvents) handle(ctx context.Context, event relay.Event) {
 		})
 
 	case relay.EventUsed:
-		err := e.offers.LegUsed(
-			ctx, offer.ID(event.SocketID), uint8(event.Leg),
-		)
-		if err != nil {
+		if err := e.used(ctx, event); err != nil {
 			e.log.Errorf("Socket %v, leg %d is used: %v",
 				event.SocketID, event.Leg, err)
 		}
 
+	case relay.EventLimit:
+		limit := event.Reason.String()
+		e.hub.publish(&socketrpc.Event{
+			Type:     socketrpc.Event_LIMIT,
+			SocketId: event.SocketID.String(),
+			Reason:   limit,
+			Data: mustJSON(limitData{
+				Leg:   uint32(event.Leg),
+				Limit: limit,
+			}),
+		})
+
 	case relay.EventClosed:
 		e.closed(ctx, event)
 	}
+}
+
+// used acts on the coming of a leg's client.
+func (e *relayEvents) used(ctx context.Context, event relay.EventUsed) error {
+	id, leg := offer.ID(event.SocketID), uint8(event.Leg)
+	if event.Token.IsZero() {
+		return e.offers.LegUsed(ctx, id, leg)
+	}
+
+	return e.offers.TokenUsed(ctx, id, leg, offer.Token(event.Token))
 }
 
 // closed acts on the end of a socket.
@@ -156,6 +186,7 @@ func (e *relayEvents) closed(ctx context.Context, event relay.EventClosed) {
 
 	reason := event.Reason.String()
 	e.sockets.forget(event.SocketID)
+	e.accounts.forget(event.SocketID)
 	e.hub.publish(&socketrpc.Event{
 		Type:     socketrpc.Event_SOCKET_STOPPED,
 		SocketId: event.SocketID.String(),
@@ -192,6 +223,8 @@ func (s *sockets) socketStarted(socket *relay.Socket,
 			Port2:    formatPort(socket.Port(relay.Leg2)),
 			SocketID: socket.ID().String(),
 			Label:    label,
+
+			Admission: socket.Options().Admission.String(),
 		}),
 	}
 }

@@ -35,6 +35,7 @@ func testOffer(direction offer.Direction) offer.Offer {
 		Port1:     21000,
 		Port2:     21001,
 		Legs:      wire.Leg2,
+		Admission: offer.ByToken,
 		Label:     "label",
 		SocketID:  offer.ID{4},
 		CreatedAt: time.Unix(100, 0),
@@ -62,7 +63,8 @@ func TestOfferEvent(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"protocol": "udp", "ip": "2001:db8::1", "port1": "21000",
 		"port2": "21001", "socket_id": offer.ID{4}.String(),
-		"leg": 2.0, "label": "label", "expires_at": 200.0,
+		"admission": "token", "leg": 2.0, "label": "label",
+		"expires_at": 200.0,
 	}, data)
 
 	// Of ours: the accept has an id of its own and answers the offer's.
@@ -114,6 +116,7 @@ func TestMarshalOffer(t *testing.T) {
 	require.Empty(t, got.ReplyToId)
 	require.Equal(t, offer.ID{4}.String(), got.SocketId)
 	require.Equal(t, "why", got.Reason)
+	require.Equal(t, "token", got.Admission)
 	require.Equal(t, []int64{100, 200}, []int64{
 		got.CreatedAt, got.ExpiresAt,
 	})
@@ -171,7 +174,8 @@ func TestRelayConfig(t *testing.T) {
 	options := RelayConfig{
 		Listen: "::ffff:192.0.2.1", Ports: "20000-20999",
 		MaxSockets: 1, PinTimeout: 2, MaxPairs: 3, MaxWaiting: 4,
-		WaitTimeout: 5, KeepAlive: 6, MaxConns: 7,
+		WaitTimeout: 5, KeepAlive: 6, MaxConns: 7, Bandwidth: 8,
+		NodeBandwidth: 9,
 	}
 	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.2")}
 	cfg, err := options.relayConfig(addrs, nil)
@@ -181,6 +185,7 @@ func TestRelayConfig(t *testing.T) {
 		Ports:    relay.PortRange{Low: 20000, High: 20999},
 		PortRest: portRest, MaxSockets: 1, PinTimeout: 2, MaxPairs: 3,
 		MaxWaiting: 4, WaitTimeout: 5, KeepAlive: 6, MaxConns: 7,
+		Bandwidth: 8, AccountBandwidth: 9,
 	}, cfg)
 }
 
@@ -193,13 +198,17 @@ func TestMarshalLeg(t *testing.T) {
 		PacketsIn: 3, BytesIn: 4, PacketsOut: 5, BytesOut: 6,
 		Drops:    map[relay.DropReason]uint64{relay.DropLimit: 7},
 		Accepted: 8, Open: 9, Waiting: 10, Resets: 11,
-		LastSeen: time.Unix(12, 0),
+		LastSeen: time.Unix(12, 0), Unbound: 13,
+	}, []netip.Prefix{
+		netip.MustParsePrefix("192.0.2.0/24"),
+		netip.MustParsePrefix("2001:db8::1/128"),
 	})
 	require.True(t, proto.Equal(&socketrpc.Leg{
 		Port: "1", ClientAddr: "192.0.2.1:2", PacketsIn: 3, BytesIn: 4,
 		PacketsOut: 5, BytesOut: 6, Accepted: 8, Open: 9, Waiting: 10,
 		Resets: 11, LastSeen: 12,
-		Drops: map[string]uint64{"limit": 7},
+		Drops: map[string]uint64{"limit": 7}, Unbound: 13,
+		Allow: []string{"192.0.2.0/24", "2001:db8::1/128"},
 	}, got), "%v", got)
 }
 
@@ -236,6 +245,9 @@ func TestErrorCodes(t *testing.T) {
 		offer.ErrLimit:        codes.ResourceExhausted,
 		offer.ErrInvalid:      codes.InvalidArgument,
 		offer.ErrStopped:      codes.Unavailable,
+		offer.ErrGranted:      codes.FailedPrecondition,
+		relay.ErrGrant:        codes.FailedPrecondition,
+		errNoSocket:           codes.NotFound,
 		context.Canceled:      codes.Canceled,
 		errEnded:              codes.Internal,
 	} {
@@ -251,6 +263,7 @@ func TestErrorCodes(t *testing.T) {
 		relay.ErrTooManySockets: codes.ResourceExhausted,
 		relay.ErrNoFreePort:     codes.ResourceExhausted,
 		relay.ErrClosed:         codes.Unavailable,
+		relay.ErrOptions:        codes.InvalidArgument,
 		syscall.EMFILE:          codes.ResourceExhausted,
 		syscall.ENFILE:          codes.ResourceExhausted,
 		errEnded:                codes.Internal,

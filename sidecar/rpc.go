@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ type rpcServer struct {
 
 	node     NodeInfo
 	sockets  *sockets
+	accounts *accounts
 	offers   *offer.Manager
 	hub      *hub
 	max      int
@@ -31,7 +33,8 @@ type rpcServer struct {
 	stopping chan struct{}
 }
 
-// StartSocket starts the default socket or a further one.
+// StartSocket starts the default socket or a further one, or returns a running
+// one again. It is one of the two methods whose responses hold tokens.
 func (r *rpcServer) StartSocket(_ context.Context,
 	req *socketrpc.StartSocketRequest) (*socketrpc.StartSocketResponse,
 	error) {
@@ -40,9 +43,14 @@ func (r *rpcServer) StartSocket(_ context.Context,
 		socket *relay.Socket
 		err    error
 	)
-	if proto.Size(req) == 0 {
+	switch {
+	case proto.Size(req) == 0:
 		socket, err = r.sockets.startDefault()
-	} else {
+
+	case req.SocketId != "":
+		socket, err = r.runningSocket(req)
+
+	default:
 		socket, err = r.startFurther(req)
 	}
 	if err != nil {
@@ -50,11 +58,14 @@ func (r *rpcServer) StartSocket(_ context.Context,
 	}
 
 	return &socketrpc.StartSocketResponse{
-		Protocol: socket.Protocol().String(),
-		Ip:       r.sockets.ip(),
-		Port1:    formatPort(socket.Port(relay.Leg1)),
-		Port2:    formatPort(socket.Port(relay.Leg2)),
-		SocketId: socket.ID().String(),
+		Protocol:  socket.Protocol().String(),
+		Ip:        r.sockets.ip(),
+		Port1:     formatPort(socket.Port(relay.Leg1)),
+		Port2:     formatPort(socket.Port(relay.Leg2)),
+		SocketId:  socket.ID().String(),
+		Token1:    ownToken(socket, relay.Leg1),
+		Token2:    ownToken(socket, relay.Leg2),
+		Admission: socket.Options().Admission.String(),
 	}, nil
 }
 
@@ -62,16 +73,45 @@ func (r *rpcServer) StartSocket(_ context.Context,
 func (r *rpcServer) startFurther(req *socketrpc.StartSocketRequest) (
 	*relay.Socket, error) {
 
-	protocol, err := parseProtocol(req.Protocol)
-	if err != nil {
-		return nil, err
-	}
 	label, err := parseText("label", req.Label)
 	if err != nil {
 		return nil, err
 	}
+	opts, err := r.sockets.defaults.parseStart(req, time.Now())
+	if err != nil {
+		return nil, err
+	}
 
-	return r.sockets.start(protocol, label)
+	return r.sockets.start(opts, label)
+}
+
+// runningSocket returns the socket that a request to start names, which says
+// nothing else.
+func (r *rpcServer) runningSocket(req *socketrpc.StartSocketRequest) (
+	*relay.Socket, error) {
+
+	msg := req.ProtoReflect()
+	fields := msg.Descriptor().Fields()
+	for i := range fields.Len() {
+		name := string(fields.Get(i).Name())
+		if name != "socket_id" && msg.Has(fields.Get(i)) {
+			return nil, invalid(name, "must not be set beside "+
+				"socket_id, which names a socket that runs "+
+				"already")
+		}
+	}
+
+	return r.findSocket(req.SocketId)
+}
+
+// ownToken returns a leg's own token in hex, or nothing if the leg is OPEN.
+func ownToken(socket *relay.Socket, leg relay.Leg) string {
+	token, ok := socket.Token(leg)
+	if !ok {
+		return ""
+	}
+
+	return token.Hex()
 }
 
 // StopSocket stops the default socket or the one that is named.
@@ -122,26 +162,35 @@ func (r *rpcServer) ListSockets(context.Context,
 		Sockets: make([]*socketrpc.SocketInfo, 0, len(open)),
 	}
 	for _, socket := range open {
-		stats := socket.Stats()
-		label, isDefault := r.sockets.describe(socket.ID())
-		resp.Sockets = append(resp.Sockets, &socketrpc.SocketInfo{
-			SocketId:  socket.ID().String(),
-			Protocol:  socket.Protocol().String(),
-			Ip:        r.sockets.ip(),
-			Label:     label,
-			IsDefault: isDefault,
-			CreatedAt: unixOrZero(socket.CreatedAt()),
-			ExpiresAt: unixOrZero(socket.ExpiresAt()),
-			Leg1:      marshalLeg(&stats.Leg1),
-			Leg2:      marshalLeg(&stats.Leg2),
-		})
+		resp.Sockets = append(resp.Sockets, r.marshalSocket(socket))
 	}
 
 	return resp, nil
 }
 
-// marshalLeg returns a leg as the API has it.
-func marshalLeg(leg *relay.LegStats) *socketrpc.Leg {
+// marshalSocket returns an open socket as the API has it.
+func (r *rpcServer) marshalSocket(socket *relay.Socket) *socketrpc.SocketInfo {
+	stats, opts := socket.Stats(), socket.Options()
+	label, isDefault := r.sockets.describe(socket.ID())
+
+	return &socketrpc.SocketInfo{
+		SocketId:  socket.ID().String(),
+		Protocol:  socket.Protocol().String(),
+		Ip:        r.sockets.ip(),
+		Label:     label,
+		IsDefault: isDefault,
+		CreatedAt: unixOrZero(socket.CreatedAt()),
+		ExpiresAt: unixOrZero(socket.ExpiresAt()),
+		Leg1:      marshalLeg(&stats.Leg1, opts.Allow[0]),
+		Leg2:      marshalLeg(&stats.Leg2, opts.Allow[1]),
+		Admission: opts.Admission.String(),
+		Limits:    r.sockets.defaults.marshalLimits(socket),
+	}
+}
+
+// marshalLeg returns a leg, and the networks that it allows, as the API has
+// it.
+func marshalLeg(leg *relay.LegStats, allow []netip.Prefix) *socketrpc.Leg {
 	drops := make(map[string]uint64, len(leg.Drops))
 	for reason, n := range leg.Drops {
 		drops[reason.String()] = n
@@ -160,6 +209,8 @@ func marshalLeg(leg *relay.LegStats) *socketrpc.Leg {
 		Open:       uint32(leg.Open),
 		Waiting:    uint32(leg.Waiting),
 		Resets:     leg.Resets,
+		Allow:      marshalAllow(allow),
+		Unbound:    uint32(leg.Unbound),
 	}
 }
 
@@ -210,6 +261,9 @@ func socketError(err error) error {
 	switch {
 	case errors.Is(err, errCannotHost):
 		code = codes.FailedPrecondition
+
+	case errors.Is(err, relay.ErrOptions):
+		code = codes.InvalidArgument
 
 	case errors.Is(err, relay.ErrTooManySockets),
 		errors.Is(err, relay.ErrNoFreePort),

@@ -31,6 +31,7 @@ func (r *rpcServer) SendSocket(ctx context.Context,
 	label, _ := r.sockets.describe(socket.ID())
 	proposal.SocketID = offer.ID(socket.ID())
 	proposal.Protocol = wire.Protocol(socket.Protocol())
+	proposal.Admission = offer.Admission(socket.Options().Admission)
 	proposal.Port1 = socket.Port(relay.Leg1)
 	proposal.Port2 = socket.Port(relay.Leg2)
 	proposal.Label = label
@@ -39,6 +40,9 @@ func (r *rpcServer) SendSocket(ctx context.Context,
 	socket.Watch(relay.Leg(grantedLeg(proposal.Legs)))
 
 	sent, err := r.offers.Send(ctx, *proposal)
+
+	// The one that waits may have been counted as an offer meanwhile.
+	r.accounts.update(ctx, socket.ID(), proposal.Peer)
 	if err != nil {
 		return nil, offerError(err, proposal.Peer)
 	}
@@ -125,7 +129,8 @@ func (r *rpcServer) ListOffers(ctx context.Context,
 	return resp, nil
 }
 
-// AcceptOffer accepts an offer of another node.
+// AcceptOffer accepts an offer of another node. It is one of the two methods
+// whose responses hold tokens.
 func (r *rpcServer) AcceptOffer(ctx context.Context,
 	req *socketrpc.AcceptOfferRequest) (*socketrpc.AcceptOfferResponse,
 	error) {
@@ -135,14 +140,16 @@ func (r *rpcServer) AcceptOffer(ctx context.Context,
 		return nil, err
 	}
 
-	accepted, err := r.offers.Accept(ctx, id)
+	accepted, tokens, err := r.offers.Accept(ctx, id)
 	if err != nil {
 		return nil, offerError(err, accepted.Peer)
 	}
 
 	return &socketrpc.AcceptOfferResponse{
-		Id:    accepted.DecisionID.String(),
-		Offer: marshalOffer(&accepted),
+		Id:     accepted.DecisionID.String(),
+		Offer:  marshalOffer(&accepted),
+		Token1: formatToken(tokens[0]),
+		Token2: formatToken(tokens[1]),
 	}, nil
 }
 
@@ -181,7 +188,13 @@ func offerError(err error, peer offer.PubKey) error {
 	case errors.Is(err, offer.ErrNotFound):
 		return status.Errorf(codes.NotFound, "id: %v", err)
 
-	case errors.Is(err, offer.ErrState):
+	case errors.Is(err, errNoSocket):
+		return status.Errorf(codes.NotFound, "socket_id: %v", err)
+
+	case errors.Is(err, offer.ErrState),
+		errors.Is(err, offer.ErrGranted),
+		errors.Is(err, relay.ErrGrant):
+
 		return status.Error(codes.FailedPrecondition, err.Error())
 
 	case errors.Is(err, offer.ErrLimit):
@@ -221,6 +234,7 @@ func marshalOffer(o *offer.Offer) *socketrpc.Offer {
 		ExpiresAt:  unixOrZero(o.ExpiresAt),
 		Reason:     o.Reason,
 		Leg:        grantedLeg(o.Legs),
+		Admission:  o.Admission.String(),
 	}
 }
 
@@ -249,6 +263,15 @@ func formatID(id offer.ID) string {
 	}
 
 	return id.String()
+}
+
+// formatToken returns a token as the API has it, empty for none.
+func formatToken(token offer.Token) string {
+	if token.IsZero() {
+		return ""
+	}
+
+	return token.Hex()
 }
 
 // firstAddr returns the preferred one of a host's addresses.
@@ -286,6 +309,7 @@ func offerEvent(e offer.Event) *socketrpc.Event {
 			Port1:     formatPort(o.Port1),
 			Port2:     formatPort(o.Port2),
 			SocketID:  o.SocketID.String(),
+			Admission: o.Admission.String(),
 			Leg:       grantedLeg(o.Legs),
 			Label:     o.Label,
 			ExpiresAt: unixOrZero(o.ExpiresAt),

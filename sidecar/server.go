@@ -60,6 +60,7 @@ type Server struct {
 	relay       *relay.Relay
 	relayEvents *relayEvents
 	offers      *offer.Manager
+	accounts    *accounts
 	receiver    *receiver
 	auth        *authorizer
 	rpc         *rpcServer
@@ -93,30 +94,35 @@ func NewServer(cfg *Config, lnd Lnd, logs *Loggers,
 		return nil, err
 	}
 
+	limits := offer.DefaultLimits()
+	limits.SocketsPerPeer = cfg.Relay.NodeSockets
 	s.offers = offer.New(
 		offer.Config{
 			Self:   lnd.Node().PubKey,
-			Limits: offer.DefaultLimits(),
+			Limits: limits,
 		}, offer.Deps{
 			Messenger: lnd,
 			Store:     offer.NewMemStore(),
+			Opener:    opener{s.relay},
 			Logger:    logs.Offer,
 			Notify: func(e offer.Event) {
+				s.accounts.offerEvent(e)
 				s.hub.publish(offerEvent(e))
 			},
 		},
 	)
+	s.accounts = newAccounts(s.relay, s.offers, logs.Daemon)
 
 	known := &sockets{
 		relay:    s.relay,
 		addrs:    addrs,
 		ports:    cfg.Relay.Ports,
-		idle:     cfg.Relay.IdleTimeout,
-		lifetime: cfg.Relay.Lifetime,
+		defaults: cfg.Relay.socketDefaults(),
 		hub:      s.hub,
 		labels:   make(map[relay.ID]string),
 	}
 	s.relayEvents.sockets = known
+	s.relayEvents.accounts = s.accounts
 	s.relayEvents.offers = s.offers
 
 	lndStatus := &lndStatus{}
@@ -127,6 +133,7 @@ func NewServer(cfg *Config, lnd Lnd, logs *Loggers,
 	s.rpc = &rpcServer{
 		node:     lnd.Node(),
 		sockets:  known,
+		accounts: s.accounts,
 		offers:   s.offers,
 		hub:      s.hub,
 		max:      cfg.Relay.MaxSockets,
@@ -162,7 +169,11 @@ func (r *RelayConfig) relayConfig(addrs []netip.Addr,
 		WaitTimeout: r.WaitTimeout,
 		MaxConns:    r.MaxConns,
 		KeepAlive:   r.KeepAlive,
-		Logger:      log,
+		Bandwidth:   uint64(r.Bandwidth),
+
+		// How many sockets a far end may have is for the offers to say.
+		AccountBandwidth: uint64(r.NodeBandwidth),
+		Logger:           log,
 	}, nil
 }
 

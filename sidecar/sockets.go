@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/socketd/socketd/relay"
 )
@@ -25,8 +24,7 @@ type sockets struct {
 	relay    *relay.Relay
 	addrs    []netip.Addr
 	ports    string
-	idle     time.Duration
-	lifetime time.Duration
+	defaults socketDefaults
 	hub      *hub
 
 	// mu guards what follows. It is held while a socket is opened, so that
@@ -73,8 +71,7 @@ func (s *sockets) startDefault() (*relay.Socket, error) {
 		return socket, nil
 	}
 
-	// The default socket has neither an idle nor a lifetime limit.
-	socket, err := s.relay.Open(relay.Options{Protocol: relay.UDP})
+	socket, err := s.relay.Open(s.defaults.defaultSocket())
 	if err != nil {
 		return nil, err
 	}
@@ -85,16 +82,11 @@ func (s *sockets) startDefault() (*relay.Socket, error) {
 }
 
 // start opens a further socket.
-func (s *sockets) start(protocol relay.Protocol, label string) (*relay.Socket,
+func (s *sockets) start(opts relay.Options, label string) (*relay.Socket,
 	error) {
 
 	if err := s.canHost(); err != nil {
 		return nil, err
-	}
-
-	opts := relay.Options{Protocol: protocol, IdleTimeout: s.idle}
-	if s.lifetime > 0 {
-		opts.ExpiresAt = time.Now().Add(s.lifetime)
 	}
 
 	s.mu.Lock()

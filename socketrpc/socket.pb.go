@@ -117,7 +117,7 @@ func (x Offer_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Offer_Direction.Descriptor instead.
 func (Offer_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{10, 0}
+	return file_socket_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type Offer_State int32
@@ -190,7 +190,7 @@ func (x Offer_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Offer_State.Descriptor instead.
 func (Offer_State) EnumDescriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{10, 1}
+	return file_socket_proto_rawDescGZIP(), []int{11, 1}
 }
 
 type Event_Type int32
@@ -210,7 +210,10 @@ const (
 	Event_SOCKET_STOPPED   Event_Type = 10
 	// A leg took a client, or changed it: data holds both addresses.
 	Event_CLIENT_PINNED Event_Type = 11
-	Event_LIMIT         Event_Type = 12
+	// A limit bit: data holds the leg and the limit, which is a reason of the
+	// leg's drops: bandwidth, packets or bytes. At most one of each leg and
+	// limit comes in 10 seconds.
+	Event_LIMIT Event_Type = 12
 )
 
 // Enum value maps for Event_Type.
@@ -271,7 +274,7 @@ func (x Event_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Event_Type.Descriptor instead.
 func (Event_Type) EnumDescriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{20, 0}
+	return file_socket_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type SendSocketRequest struct {
@@ -407,7 +410,22 @@ type StartSocketRequest struct {
 	Protocol string `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// A name for the socket, at most 64 characters, none of them a control
 	// character. It travels with an offer of the socket.
-	Label         string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// How the legs decide whom they take as their clients: "token", the default,
+	// takes only a client that proves that it holds the leg's token; "open" takes
+	// the first source that sends or connects.
+	Admission string `protobuf:"bytes,3,opt,name=admission,proto3" json:"admission,omitempty"`
+	// The networks that clients of leg 1 may come from, in CIDR notation, or
+	// single addresses, at most 64; none for all. A client that comes from
+	// elsewhere is dropped and counted as not_allowed, whatever the admission.
+	Allow1 []string `protobuf:"bytes,4,rep,name=allow1,proto3" json:"allow1,omitempty"`
+	// The same for leg 2.
+	Allow2 []string `protobuf:"bytes,5,rep,name=allow2,proto3" json:"allow2,omitempty"`
+	// What may pass through the socket, and how long it lives.
+	Limits *SocketLimits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	// A running socket of this node: it is returned again, tokens included;
+	// nothing is started, and no other field may be set.
+	SocketId      string `protobuf:"bytes,7,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -456,6 +474,139 @@ func (x *StartSocketRequest) GetLabel() string {
 	return ""
 }
 
+func (x *StartSocketRequest) GetAdmission() string {
+	if x != nil {
+		return x.Admission
+	}
+	return ""
+}
+
+func (x *StartSocketRequest) GetAllow1() []string {
+	if x != nil {
+		return x.Allow1
+	}
+	return nil
+}
+
+func (x *StartSocketRequest) GetAllow2() []string {
+	if x != nil {
+		return x.Allow2
+	}
+	return nil
+}
+
+func (x *StartSocketRequest) GetLimits() *SocketLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *StartSocketRequest) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+// The limits of a socket. In a request a limit that is not set is the daemon's
+// default, and 0 is no limit. In a response every limit that the socket's
+// protocol knows is set, and 0 is no limit.
+type SocketLimits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes of payload per second, in each direction. With udp, datagrams beyond
+	// it are dropped; with tcp, connections are read no faster.
+	Bandwidth *uint64 `protobuf:"varint,1,opt,name=bandwidth,proto3,oneof" json:"bandwidth,omitempty"`
+	// Datagrams per second, in each direction; those beyond it are dropped. For
+	// udp only.
+	Packets *uint64 `protobuf:"varint,2,opt,name=packets,proto3,oneof" json:"packets,omitempty"`
+	// Bytes of payload in the life of the socket, both directions together. Then
+	// it stops.
+	TotalBytes *uint64 `protobuf:"varint,3,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
+	// After how many seconds without a byte or a packet in either direction the
+	// socket stops, open connections or not.
+	IdleTimeout *uint64 `protobuf:"varint,4,opt,name=idle_timeout,json=idleTimeout,proto3,oneof" json:"idle_timeout,omitempty"`
+	// After how many seconds the socket stops, used or not.
+	Lifetime *uint64 `protobuf:"varint,5,opt,name=lifetime,proto3,oneof" json:"lifetime,omitempty"`
+	// How many pairs of connections there may be; further connections wait. At
+	// most the daemon's relay.maxpairs, which 0 stands for. For tcp only.
+	Pairs         *uint32 `protobuf:"varint,6,opt,name=pairs,proto3,oneof" json:"pairs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketLimits) Reset() {
+	*x = SocketLimits{}
+	mi := &file_socket_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketLimits) ProtoMessage() {}
+
+func (x *SocketLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketLimits.ProtoReflect.Descriptor instead.
+func (*SocketLimits) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SocketLimits) GetBandwidth() uint64 {
+	if x != nil && x.Bandwidth != nil {
+		return *x.Bandwidth
+	}
+	return 0
+}
+
+func (x *SocketLimits) GetPackets() uint64 {
+	if x != nil && x.Packets != nil {
+		return *x.Packets
+	}
+	return 0
+}
+
+func (x *SocketLimits) GetTotalBytes() uint64 {
+	if x != nil && x.TotalBytes != nil {
+		return *x.TotalBytes
+	}
+	return 0
+}
+
+func (x *SocketLimits) GetIdleTimeout() uint64 {
+	if x != nil && x.IdleTimeout != nil {
+		return *x.IdleTimeout
+	}
+	return 0
+}
+
+func (x *SocketLimits) GetLifetime() uint64 {
+	if x != nil && x.Lifetime != nil {
+		return *x.Lifetime
+	}
+	return 0
+}
+
+func (x *SocketLimits) GetPairs() uint32 {
+	if x != nil && x.Pairs != nil {
+		return *x.Pairs
+	}
+	return 0
+}
+
 type StartSocketResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "udp" or "tcp".
@@ -468,17 +619,21 @@ type StartSocketResponse struct {
 	Port2 string `protobuf:"bytes,4,opt,name=port2,proto3" json:"port2,omitempty"`
 	// The id of the socket: 64 hex digits.
 	SocketId string `protobuf:"bytes,5,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
-	// Reserved for the token of leg 1, in hex; empty while the leg is OPEN.
+	// The token of leg 1, 32 hex digits; empty while the leg is OPEN. It admits
+	// clients to the leg as long as the socket is open.
 	Token1 string `protobuf:"bytes,6,opt,name=token1,proto3" json:"token1,omitempty"`
-	// Reserved for the token of leg 2, in hex; empty while the leg is OPEN.
-	Token2        string `protobuf:"bytes,7,opt,name=token2,proto3" json:"token2,omitempty"`
+	// The token of leg 2, 32 hex digits; empty while the leg is OPEN. It is not
+	// the one that an offer of leg 2 carries: that one ends with the offer.
+	Token2 string `protobuf:"bytes,7,opt,name=token2,proto3" json:"token2,omitempty"`
+	// "open" or "token".
+	Admission     string `protobuf:"bytes,8,opt,name=admission,proto3" json:"admission,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StartSocketResponse) Reset() {
 	*x = StartSocketResponse{}
-	mi := &file_socket_proto_msgTypes[3]
+	mi := &file_socket_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +645,7 @@ func (x *StartSocketResponse) String() string {
 func (*StartSocketResponse) ProtoMessage() {}
 
 func (x *StartSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[3]
+	mi := &file_socket_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +658,7 @@ func (x *StartSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartSocketResponse.ProtoReflect.Descriptor instead.
 func (*StartSocketResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{3}
+	return file_socket_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StartSocketResponse) GetProtocol() string {
@@ -555,6 +710,13 @@ func (x *StartSocketResponse) GetToken2() string {
 	return ""
 }
 
+func (x *StartSocketResponse) GetAdmission() string {
+	if x != nil {
+		return x.Admission
+	}
+	return ""
+}
+
 type StopSocketRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The socket to stop; empty for the default socket.
@@ -565,7 +727,7 @@ type StopSocketRequest struct {
 
 func (x *StopSocketRequest) Reset() {
 	*x = StopSocketRequest{}
-	mi := &file_socket_proto_msgTypes[4]
+	mi := &file_socket_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +739,7 @@ func (x *StopSocketRequest) String() string {
 func (*StopSocketRequest) ProtoMessage() {}
 
 func (x *StopSocketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[4]
+	mi := &file_socket_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +752,7 @@ func (x *StopSocketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSocketRequest.ProtoReflect.Descriptor instead.
 func (*StopSocketRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{4}
+	return file_socket_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StopSocketRequest) GetSocketId() string {
@@ -608,7 +770,7 @@ type StopSocketResponse struct {
 
 func (x *StopSocketResponse) Reset() {
 	*x = StopSocketResponse{}
-	mi := &file_socket_proto_msgTypes[5]
+	mi := &file_socket_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +782,7 @@ func (x *StopSocketResponse) String() string {
 func (*StopSocketResponse) ProtoMessage() {}
 
 func (x *StopSocketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[5]
+	mi := &file_socket_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +795,7 @@ func (x *StopSocketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSocketResponse.ProtoReflect.Descriptor instead.
 func (*StopSocketResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{5}
+	return file_socket_proto_rawDescGZIP(), []int{6}
 }
 
 // One side of a socket.
@@ -656,6 +818,9 @@ type Leg struct {
 	// Packets, and with tcp connections, that arrived at this leg and were
 	// dropped, by reason. Every reason is there, also with a count of 0:
 	// stranger: they came from elsewhere than the leg's client.
+	// not_allowed: they came from an address that the leg does not allow.
+	// bad_bind: they did not prove that they hold a token of the leg: the proof
+	// was false, old, repeated, of another version, or did not come in time.
 	// no_client: packets that came while the other leg had no client;
 	// connections that hung up, or whose time was over, while they waited for a
 	// partner.
@@ -664,6 +829,13 @@ type Leg struct {
 	// send_error: packets that the system refused to send out of the other leg;
 	// connections whose last bytes the other side did not take.
 	// kernel: packets that came faster than they were read; 0 with tcp.
+	// bandwidth: packets beyond a limit of bytes per second, the socket's, the
+	// far end's or the daemon's; with tcp nothing is dropped, and this counts how
+	// often reading had to wait.
+	// packets: packets beyond the socket's limit of packets per second; 0 with
+	// tcp.
+	// bytes: packets that came when the socket's total of bytes was used up; 0
+	// with tcp.
 	Drops map[string]uint64 `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// When the leg's client was last heard, in Unix seconds; 0 for never.
 	LastSeen int64 `protobuf:"varint,8,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
@@ -676,14 +848,20 @@ type Leg struct {
 	Waiting uint32 `protobuf:"varint,11,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Connections that had a partner and ended otherwise than by a clean close of
 	// the leg's client: it reset them, or fell silent. 0 with udp.
-	Resets        uint64 `protobuf:"varint,12,opt,name=resets,proto3" json:"resets,omitempty"`
+	Resets uint64 `protobuf:"varint,12,opt,name=resets,proto3" json:"resets,omitempty"`
+	// The networks that the leg's clients may come from; none for all.
+	Allow []string `protobuf:"bytes,13,rep,name=allow,proto3" json:"allow,omitempty"`
+	// Connections that are open and have not proved yet that they hold a token of
+	// the leg. They count neither as accepted nor as open. 0 with udp, and while
+	// the leg is OPEN.
+	Unbound       uint32 `protobuf:"varint,14,opt,name=unbound,proto3" json:"unbound,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Leg) Reset() {
 	*x = Leg{}
-	mi := &file_socket_proto_msgTypes[6]
+	mi := &file_socket_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +873,7 @@ func (x *Leg) String() string {
 func (*Leg) ProtoMessage() {}
 
 func (x *Leg) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[6]
+	mi := &file_socket_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +886,7 @@ func (x *Leg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leg.ProtoReflect.Descriptor instead.
 func (*Leg) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{6}
+	return file_socket_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Leg) GetPort() string {
@@ -795,6 +973,20 @@ func (x *Leg) GetResets() uint64 {
 	return 0
 }
 
+func (x *Leg) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *Leg) GetUnbound() uint32 {
+	if x != nil {
+		return x.Unbound
+	}
+	return 0
+}
+
 type SocketInfo struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	SocketId string                 `protobuf:"bytes,1,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
@@ -807,16 +999,21 @@ type SocketInfo struct {
 	// Unix seconds.
 	CreatedAt int64 `protobuf:"varint,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the socket's lifetime ends, in Unix seconds; 0 for never.
-	ExpiresAt     int64 `protobuf:"varint,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	Leg1          *Leg  `protobuf:"bytes,8,opt,name=leg1,proto3" json:"leg1,omitempty"`
-	Leg2          *Leg  `protobuf:"bytes,9,opt,name=leg2,proto3" json:"leg2,omitempty"`
+	ExpiresAt int64 `protobuf:"varint,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Leg1      *Leg  `protobuf:"bytes,8,opt,name=leg1,proto3" json:"leg1,omitempty"`
+	Leg2      *Leg  `protobuf:"bytes,9,opt,name=leg2,proto3" json:"leg2,omitempty"`
+	// "open" or "token".
+	Admission string `protobuf:"bytes,10,opt,name=admission,proto3" json:"admission,omitempty"`
+	// The limits of the socket itself. Those of the daemon, and of the far end
+	// that the socket is counted against, hold besides.
+	Limits        *SocketLimits `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SocketInfo) Reset() {
 	*x = SocketInfo{}
-	mi := &file_socket_proto_msgTypes[7]
+	mi := &file_socket_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +1025,7 @@ func (x *SocketInfo) String() string {
 func (*SocketInfo) ProtoMessage() {}
 
 func (x *SocketInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[7]
+	mi := &file_socket_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1038,7 @@ func (x *SocketInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketInfo.ProtoReflect.Descriptor instead.
 func (*SocketInfo) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{7}
+	return file_socket_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SocketInfo) GetSocketId() string {
@@ -907,6 +1104,20 @@ func (x *SocketInfo) GetLeg2() *Leg {
 	return nil
 }
 
+func (x *SocketInfo) GetAdmission() string {
+	if x != nil {
+		return x.Admission
+	}
+	return ""
+}
+
+func (x *SocketInfo) GetLimits() *SocketLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
 type ListSocketsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -915,7 +1126,7 @@ type ListSocketsRequest struct {
 
 func (x *ListSocketsRequest) Reset() {
 	*x = ListSocketsRequest{}
-	mi := &file_socket_proto_msgTypes[8]
+	mi := &file_socket_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1138,7 @@ func (x *ListSocketsRequest) String() string {
 func (*ListSocketsRequest) ProtoMessage() {}
 
 func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[8]
+	mi := &file_socket_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1151,7 @@ func (x *ListSocketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsRequest.ProtoReflect.Descriptor instead.
 func (*ListSocketsRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{8}
+	return file_socket_proto_rawDescGZIP(), []int{9}
 }
 
 type ListSocketsResponse struct {
@@ -952,7 +1163,7 @@ type ListSocketsResponse struct {
 
 func (x *ListSocketsResponse) Reset() {
 	*x = ListSocketsResponse{}
-	mi := &file_socket_proto_msgTypes[9]
+	mi := &file_socket_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1175,7 @@ func (x *ListSocketsResponse) String() string {
 func (*ListSocketsResponse) ProtoMessage() {}
 
 func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[9]
+	mi := &file_socket_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1188,7 @@ func (x *ListSocketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSocketsResponse.ProtoReflect.Descriptor instead.
 func (*ListSocketsResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{9}
+	return file_socket_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListSocketsResponse) GetSockets() []*SocketInfo {
@@ -1013,14 +1224,16 @@ type Offer struct {
 	// Why it was rejected, closed or failed.
 	Reason string `protobuf:"bytes,16,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The leg that is granted to the receiver.
-	Leg           uint32 `protobuf:"varint,17,opt,name=leg,proto3" json:"leg,omitempty"`
+	Leg uint32 `protobuf:"varint,17,opt,name=leg,proto3" json:"leg,omitempty"`
+	// "open" or "token".
+	Admission     string `protobuf:"bytes,18,opt,name=admission,proto3" json:"admission,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_socket_proto_msgTypes[10]
+	mi := &file_socket_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1245,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[10]
+	mi := &file_socket_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1258,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{10}
+	return file_socket_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Offer) GetId() string {
@@ -1167,6 +1380,13 @@ func (x *Offer) GetLeg() uint32 {
 	return 0
 }
 
+func (x *Offer) GetAdmission() string {
+	if x != nil {
+		return x.Admission
+	}
+	return ""
+}
+
 type ListOffersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only offers that are still QUEUED, SENT or PENDING.
@@ -1177,7 +1397,7 @@ type ListOffersRequest struct {
 
 func (x *ListOffersRequest) Reset() {
 	*x = ListOffersRequest{}
-	mi := &file_socket_proto_msgTypes[11]
+	mi := &file_socket_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1409,7 @@ func (x *ListOffersRequest) String() string {
 func (*ListOffersRequest) ProtoMessage() {}
 
 func (x *ListOffersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[11]
+	mi := &file_socket_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1422,7 @@ func (x *ListOffersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOffersRequest.ProtoReflect.Descriptor instead.
 func (*ListOffersRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{11}
+	return file_socket_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListOffersRequest) GetPendingOnly() bool {
@@ -1221,7 +1441,7 @@ type ListOffersResponse struct {
 
 func (x *ListOffersResponse) Reset() {
 	*x = ListOffersResponse{}
-	mi := &file_socket_proto_msgTypes[12]
+	mi := &file_socket_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1453,7 @@ func (x *ListOffersResponse) String() string {
 func (*ListOffersResponse) ProtoMessage() {}
 
 func (x *ListOffersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[12]
+	mi := &file_socket_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1466,7 @@ func (x *ListOffersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOffersResponse.ProtoReflect.Descriptor instead.
 func (*ListOffersResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{12}
+	return file_socket_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListOffersResponse) GetOffers() []*Offer {
@@ -1265,7 +1485,7 @@ type AcceptOfferRequest struct {
 
 func (x *AcceptOfferRequest) Reset() {
 	*x = AcceptOfferRequest{}
-	mi := &file_socket_proto_msgTypes[13]
+	mi := &file_socket_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1497,7 @@ func (x *AcceptOfferRequest) String() string {
 func (*AcceptOfferRequest) ProtoMessage() {}
 
 func (x *AcceptOfferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[13]
+	mi := &file_socket_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1510,7 @@ func (x *AcceptOfferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptOfferRequest.ProtoReflect.Descriptor instead.
 func (*AcceptOfferRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{13}
+	return file_socket_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AcceptOfferRequest) GetId() string {
@@ -1305,7 +1525,8 @@ type AcceptOfferResponse struct {
 	// The id of the accept message itself.
 	Id    string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Offer *Offer `protobuf:"bytes,2,opt,name=offer,proto3" json:"offer,omitempty"`
-	// Reserved for the tokens of the legs that the offer grants.
+	// The tokens of the legs that the offer grants, 32 hex digits; empty for a leg
+	// that it does not grant, or that is OPEN. They admit until the offer ends.
 	Token1        string `protobuf:"bytes,3,opt,name=token1,proto3" json:"token1,omitempty"`
 	Token2        string `protobuf:"bytes,4,opt,name=token2,proto3" json:"token2,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1314,7 +1535,7 @@ type AcceptOfferResponse struct {
 
 func (x *AcceptOfferResponse) Reset() {
 	*x = AcceptOfferResponse{}
-	mi := &file_socket_proto_msgTypes[14]
+	mi := &file_socket_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1547,7 @@ func (x *AcceptOfferResponse) String() string {
 func (*AcceptOfferResponse) ProtoMessage() {}
 
 func (x *AcceptOfferResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[14]
+	mi := &file_socket_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1560,7 @@ func (x *AcceptOfferResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptOfferResponse.ProtoReflect.Descriptor instead.
 func (*AcceptOfferResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{14}
+	return file_socket_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AcceptOfferResponse) GetId() string {
@@ -1382,7 +1603,7 @@ type RejectOfferRequest struct {
 
 func (x *RejectOfferRequest) Reset() {
 	*x = RejectOfferRequest{}
-	mi := &file_socket_proto_msgTypes[15]
+	mi := &file_socket_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1615,7 @@ func (x *RejectOfferRequest) String() string {
 func (*RejectOfferRequest) ProtoMessage() {}
 
 func (x *RejectOfferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[15]
+	mi := &file_socket_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1628,7 @@ func (x *RejectOfferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejectOfferRequest.ProtoReflect.Descriptor instead.
 func (*RejectOfferRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{15}
+	return file_socket_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RejectOfferRequest) GetId() string {
@@ -1434,7 +1655,7 @@ type RejectOfferResponse struct {
 
 func (x *RejectOfferResponse) Reset() {
 	*x = RejectOfferResponse{}
-	mi := &file_socket_proto_msgTypes[16]
+	mi := &file_socket_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1667,7 @@ func (x *RejectOfferResponse) String() string {
 func (*RejectOfferResponse) ProtoMessage() {}
 
 func (x *RejectOfferResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[16]
+	mi := &file_socket_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1680,7 @@ func (x *RejectOfferResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejectOfferResponse.ProtoReflect.Descriptor instead.
 func (*RejectOfferResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{16}
+	return file_socket_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RejectOfferResponse) GetId() string {
@@ -1477,7 +1698,7 @@ type GetInfoRequest struct {
 
 func (x *GetInfoRequest) Reset() {
 	*x = GetInfoRequest{}
-	mi := &file_socket_proto_msgTypes[17]
+	mi := &file_socket_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1710,7 @@ func (x *GetInfoRequest) String() string {
 func (*GetInfoRequest) ProtoMessage() {}
 
 func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[17]
+	mi := &file_socket_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1723,7 @@ func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetInfoRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{17}
+	return file_socket_proto_rawDescGZIP(), []int{18}
 }
 
 type GetInfoResponse struct {
@@ -1531,7 +1752,7 @@ type GetInfoResponse struct {
 
 func (x *GetInfoResponse) Reset() {
 	*x = GetInfoResponse{}
-	mi := &file_socket_proto_msgTypes[18]
+	mi := &file_socket_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1764,7 @@ func (x *GetInfoResponse) String() string {
 func (*GetInfoResponse) ProtoMessage() {}
 
 func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[18]
+	mi := &file_socket_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1777,7 @@ func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{18}
+	return file_socket_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetInfoResponse) GetVersion() string {
@@ -1667,7 +1888,7 @@ type SubscribeEventsRequest struct {
 
 func (x *SubscribeEventsRequest) Reset() {
 	*x = SubscribeEventsRequest{}
-	mi := &file_socket_proto_msgTypes[19]
+	mi := &file_socket_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1900,7 @@ func (x *SubscribeEventsRequest) String() string {
 func (*SubscribeEventsRequest) ProtoMessage() {}
 
 func (x *SubscribeEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[19]
+	mi := &file_socket_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1913,7 @@ func (x *SubscribeEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeEventsRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeEventsRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{19}
+	return file_socket_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubscribeEventsRequest) GetAfter() uint64 {
@@ -1730,7 +1951,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_socket_proto_msgTypes[20]
+	mi := &file_socket_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1963,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[20]
+	mi := &file_socket_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1976,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{20}
+	return file_socket_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Event) GetId() string {
@@ -1851,10 +2072,31 @@ const file_socket_proto_rawDesc = "" +
 	"\x05OFFER\x10\x01\x12\v\n" +
 	"\aREQUEST\x10\x02\"$\n" +
 	"\x12SendSocketResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"F\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xdf\x01\n" +
 	"\x12StartSocketRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x14\n" +
-	"\x05label\x18\x02 \x01(\tR\x05label\"\xba\x01\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x1c\n" +
+	"\tadmission\x18\x03 \x01(\tR\tadmission\x12\x16\n" +
+	"\x06allow1\x18\x04 \x03(\tR\x06allow1\x12\x16\n" +
+	"\x06allow2\x18\x05 \x03(\tR\x06allow2\x12,\n" +
+	"\x06limits\x18\x06 \x01(\v2\x14.socket.SocketLimitsR\x06limits\x12\x1b\n" +
+	"\tsocket_id\x18\a \x01(\tR\bsocketId\"\xac\x02\n" +
+	"\fSocketLimits\x12!\n" +
+	"\tbandwidth\x18\x01 \x01(\x04H\x00R\tbandwidth\x88\x01\x01\x12\x1d\n" +
+	"\apackets\x18\x02 \x01(\x04H\x01R\apackets\x88\x01\x01\x12$\n" +
+	"\vtotal_bytes\x18\x03 \x01(\x04H\x02R\n" +
+	"totalBytes\x88\x01\x01\x12&\n" +
+	"\fidle_timeout\x18\x04 \x01(\x04H\x03R\vidleTimeout\x88\x01\x01\x12\x1f\n" +
+	"\blifetime\x18\x05 \x01(\x04H\x04R\blifetime\x88\x01\x01\x12\x19\n" +
+	"\x05pairs\x18\x06 \x01(\rH\x05R\x05pairs\x88\x01\x01B\f\n" +
+	"\n" +
+	"_bandwidthB\n" +
+	"\n" +
+	"\b_packetsB\x0e\n" +
+	"\f_total_bytesB\x0f\n" +
+	"\r_idle_timeoutB\v\n" +
+	"\t_lifetimeB\b\n" +
+	"\x06_pairs\"\xd8\x01\n" +
 	"\x13StartSocketResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x0e\n" +
 	"\x02ip\x18\x02 \x01(\tR\x02ip\x12\x14\n" +
@@ -1862,10 +2104,11 @@ const file_socket_proto_rawDesc = "" +
 	"\x05port2\x18\x04 \x01(\tR\x05port2\x12\x1b\n" +
 	"\tsocket_id\x18\x05 \x01(\tR\bsocketId\x12\x16\n" +
 	"\x06token1\x18\x06 \x01(\tR\x06token1\x12\x16\n" +
-	"\x06token2\x18\a \x01(\tR\x06token2\"0\n" +
+	"\x06token2\x18\a \x01(\tR\x06token2\x12\x1c\n" +
+	"\tadmission\x18\b \x01(\tR\tadmission\"0\n" +
 	"\x11StopSocketRequest\x12\x1b\n" +
 	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\"\x14\n" +
-	"\x12StopSocketResponse\"\x99\x03\n" +
+	"\x12StopSocketResponse\"\xc9\x03\n" +
 	"\x03Leg\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x1f\n" +
 	"\vclient_addr\x18\x02 \x01(\tR\n" +
@@ -1882,11 +2125,13 @@ const file_socket_proto_rawDesc = "" +
 	"\x04open\x18\n" +
 	" \x01(\rR\x04open\x12\x18\n" +
 	"\awaiting\x18\v \x01(\rR\awaiting\x12\x16\n" +
-	"\x06resets\x18\f \x01(\x04R\x06resets\x1a8\n" +
+	"\x06resets\x18\f \x01(\x04R\x06resets\x12\x14\n" +
+	"\x05allow\x18\r \x03(\tR\x05allow\x12\x18\n" +
+	"\aunbound\x18\x0e \x01(\rR\aunbound\x1a8\n" +
 	"\n" +
 	"DropsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8a\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd6\x02\n" +
 	"\n" +
 	"SocketInfo\x12\x1b\n" +
 	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\x12\x1a\n" +
@@ -1900,10 +2145,13 @@ const file_socket_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\a \x01(\x03R\texpiresAt\x12\x1f\n" +
 	"\x04leg1\x18\b \x01(\v2\v.socket.LegR\x04leg1\x12\x1f\n" +
-	"\x04leg2\x18\t \x01(\v2\v.socket.LegR\x04leg2\"\x14\n" +
+	"\x04leg2\x18\t \x01(\v2\v.socket.LegR\x04leg2\x12\x1c\n" +
+	"\tadmission\x18\n" +
+	" \x01(\tR\tadmission\x12,\n" +
+	"\x06limits\x18\v \x01(\v2\x14.socket.SocketLimitsR\x06limits\"\x14\n" +
 	"\x12ListSocketsRequest\"C\n" +
 	"\x13ListSocketsResponse\x12,\n" +
-	"\asockets\x18\x01 \x03(\v2\x12.socket.SocketInfoR\asockets\"\x92\x05\n" +
+	"\asockets\x18\x01 \x03(\v2\x12.socket.SocketInfoR\asockets\"\xb0\x05\n" +
 	"\x05Offer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x17.socket.Offer.DirectionR\tdirection\x12)\n" +
@@ -1927,7 +2175,8 @@ const file_socket_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x0f \x01(\x03R\texpiresAt\x12\x16\n" +
 	"\x06reason\x18\x10 \x01(\tR\x06reason\x12\x10\n" +
-	"\x03leg\x18\x11 \x01(\rR\x03leg\"'\n" +
+	"\x03leg\x18\x11 \x01(\rR\x03leg\x12\x1c\n" +
+	"\tadmission\x18\x12 \x01(\tR\tadmission\"'\n" +
 	"\tDirection\x12\f\n" +
 	"\bINCOMING\x10\x00\x12\f\n" +
 	"\bOUTGOING\x10\x01\"z\n" +
@@ -2043,7 +2292,7 @@ func file_socket_proto_rawDescGZIP() []byte {
 }
 
 var file_socket_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_socket_proto_goTypes = []any{
 	(SendSocketRequest_Mode)(0),    // 0: socket.SendSocketRequest.Mode
 	(Offer_Direction)(0),           // 1: socket.Offer.Direction
@@ -2052,62 +2301,65 @@ var file_socket_proto_goTypes = []any{
 	(*SendSocketRequest)(nil),      // 4: socket.SendSocketRequest
 	(*SendSocketResponse)(nil),     // 5: socket.SendSocketResponse
 	(*StartSocketRequest)(nil),     // 6: socket.StartSocketRequest
-	(*StartSocketResponse)(nil),    // 7: socket.StartSocketResponse
-	(*StopSocketRequest)(nil),      // 8: socket.StopSocketRequest
-	(*StopSocketResponse)(nil),     // 9: socket.StopSocketResponse
-	(*Leg)(nil),                    // 10: socket.Leg
-	(*SocketInfo)(nil),             // 11: socket.SocketInfo
-	(*ListSocketsRequest)(nil),     // 12: socket.ListSocketsRequest
-	(*ListSocketsResponse)(nil),    // 13: socket.ListSocketsResponse
-	(*Offer)(nil),                  // 14: socket.Offer
-	(*ListOffersRequest)(nil),      // 15: socket.ListOffersRequest
-	(*ListOffersResponse)(nil),     // 16: socket.ListOffersResponse
-	(*AcceptOfferRequest)(nil),     // 17: socket.AcceptOfferRequest
-	(*AcceptOfferResponse)(nil),    // 18: socket.AcceptOfferResponse
-	(*RejectOfferRequest)(nil),     // 19: socket.RejectOfferRequest
-	(*RejectOfferResponse)(nil),    // 20: socket.RejectOfferResponse
-	(*GetInfoRequest)(nil),         // 21: socket.GetInfoRequest
-	(*GetInfoResponse)(nil),        // 22: socket.GetInfoResponse
-	(*SubscribeEventsRequest)(nil), // 23: socket.SubscribeEventsRequest
-	(*Event)(nil),                  // 24: socket.Event
-	nil,                            // 25: socket.Leg.DropsEntry
-	nil,                            // 26: socket.GetInfoResponse.MessagesRefusedEntry
+	(*SocketLimits)(nil),           // 7: socket.SocketLimits
+	(*StartSocketResponse)(nil),    // 8: socket.StartSocketResponse
+	(*StopSocketRequest)(nil),      // 9: socket.StopSocketRequest
+	(*StopSocketResponse)(nil),     // 10: socket.StopSocketResponse
+	(*Leg)(nil),                    // 11: socket.Leg
+	(*SocketInfo)(nil),             // 12: socket.SocketInfo
+	(*ListSocketsRequest)(nil),     // 13: socket.ListSocketsRequest
+	(*ListSocketsResponse)(nil),    // 14: socket.ListSocketsResponse
+	(*Offer)(nil),                  // 15: socket.Offer
+	(*ListOffersRequest)(nil),      // 16: socket.ListOffersRequest
+	(*ListOffersResponse)(nil),     // 17: socket.ListOffersResponse
+	(*AcceptOfferRequest)(nil),     // 18: socket.AcceptOfferRequest
+	(*AcceptOfferResponse)(nil),    // 19: socket.AcceptOfferResponse
+	(*RejectOfferRequest)(nil),     // 20: socket.RejectOfferRequest
+	(*RejectOfferResponse)(nil),    // 21: socket.RejectOfferResponse
+	(*GetInfoRequest)(nil),         // 22: socket.GetInfoRequest
+	(*GetInfoResponse)(nil),        // 23: socket.GetInfoResponse
+	(*SubscribeEventsRequest)(nil), // 24: socket.SubscribeEventsRequest
+	(*Event)(nil),                  // 25: socket.Event
+	nil,                            // 26: socket.Leg.DropsEntry
+	nil,                            // 27: socket.GetInfoResponse.MessagesRefusedEntry
 }
 var file_socket_proto_depIdxs = []int32{
 	0,  // 0: socket.SendSocketRequest.mode:type_name -> socket.SendSocketRequest.Mode
-	25, // 1: socket.Leg.drops:type_name -> socket.Leg.DropsEntry
-	10, // 2: socket.SocketInfo.leg1:type_name -> socket.Leg
-	10, // 3: socket.SocketInfo.leg2:type_name -> socket.Leg
-	11, // 4: socket.ListSocketsResponse.sockets:type_name -> socket.SocketInfo
-	1,  // 5: socket.Offer.direction:type_name -> socket.Offer.Direction
-	2,  // 6: socket.Offer.state:type_name -> socket.Offer.State
-	14, // 7: socket.ListOffersResponse.offers:type_name -> socket.Offer
-	14, // 8: socket.AcceptOfferResponse.offer:type_name -> socket.Offer
-	26, // 9: socket.GetInfoResponse.messages_refused:type_name -> socket.GetInfoResponse.MessagesRefusedEntry
-	3,  // 10: socket.Event.type:type_name -> socket.Event.Type
-	4,  // 11: socket.Socket.SendSocket:input_type -> socket.SendSocketRequest
-	6,  // 12: socket.Socket.StartSocket:input_type -> socket.StartSocketRequest
-	8,  // 13: socket.Socket.StopSocket:input_type -> socket.StopSocketRequest
-	12, // 14: socket.Socket.ListSockets:input_type -> socket.ListSocketsRequest
-	15, // 15: socket.Socket.ListOffers:input_type -> socket.ListOffersRequest
-	17, // 16: socket.Socket.AcceptOffer:input_type -> socket.AcceptOfferRequest
-	19, // 17: socket.Socket.RejectOffer:input_type -> socket.RejectOfferRequest
-	21, // 18: socket.Socket.GetInfo:input_type -> socket.GetInfoRequest
-	23, // 19: socket.Socket.SubscribeEvents:input_type -> socket.SubscribeEventsRequest
-	5,  // 20: socket.Socket.SendSocket:output_type -> socket.SendSocketResponse
-	7,  // 21: socket.Socket.StartSocket:output_type -> socket.StartSocketResponse
-	9,  // 22: socket.Socket.StopSocket:output_type -> socket.StopSocketResponse
-	13, // 23: socket.Socket.ListSockets:output_type -> socket.ListSocketsResponse
-	16, // 24: socket.Socket.ListOffers:output_type -> socket.ListOffersResponse
-	18, // 25: socket.Socket.AcceptOffer:output_type -> socket.AcceptOfferResponse
-	20, // 26: socket.Socket.RejectOffer:output_type -> socket.RejectOfferResponse
-	22, // 27: socket.Socket.GetInfo:output_type -> socket.GetInfoResponse
-	24, // 28: socket.Socket.SubscribeEvents:output_type -> socket.Event
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	7,  // 1: socket.StartSocketRequest.limits:type_name -> socket.SocketLimits
+	26, // 2: socket.Leg.drops:type_name -> socket.Leg.DropsEntry
+	11, // 3: socket.SocketInfo.leg1:type_name -> socket.Leg
+	11, // 4: socket.SocketInfo.leg2:type_name -> socket.Leg
+	7,  // 5: socket.SocketInfo.limits:type_name -> socket.SocketLimits
+	12, // 6: socket.ListSocketsResponse.sockets:type_name -> socket.SocketInfo
+	1,  // 7: socket.Offer.direction:type_name -> socket.Offer.Direction
+	2,  // 8: socket.Offer.state:type_name -> socket.Offer.State
+	15, // 9: socket.ListOffersResponse.offers:type_name -> socket.Offer
+	15, // 10: socket.AcceptOfferResponse.offer:type_name -> socket.Offer
+	27, // 11: socket.GetInfoResponse.messages_refused:type_name -> socket.GetInfoResponse.MessagesRefusedEntry
+	3,  // 12: socket.Event.type:type_name -> socket.Event.Type
+	4,  // 13: socket.Socket.SendSocket:input_type -> socket.SendSocketRequest
+	6,  // 14: socket.Socket.StartSocket:input_type -> socket.StartSocketRequest
+	9,  // 15: socket.Socket.StopSocket:input_type -> socket.StopSocketRequest
+	13, // 16: socket.Socket.ListSockets:input_type -> socket.ListSocketsRequest
+	16, // 17: socket.Socket.ListOffers:input_type -> socket.ListOffersRequest
+	18, // 18: socket.Socket.AcceptOffer:input_type -> socket.AcceptOfferRequest
+	20, // 19: socket.Socket.RejectOffer:input_type -> socket.RejectOfferRequest
+	22, // 20: socket.Socket.GetInfo:input_type -> socket.GetInfoRequest
+	24, // 21: socket.Socket.SubscribeEvents:input_type -> socket.SubscribeEventsRequest
+	5,  // 22: socket.Socket.SendSocket:output_type -> socket.SendSocketResponse
+	8,  // 23: socket.Socket.StartSocket:output_type -> socket.StartSocketResponse
+	10, // 24: socket.Socket.StopSocket:output_type -> socket.StopSocketResponse
+	14, // 25: socket.Socket.ListSockets:output_type -> socket.ListSocketsResponse
+	17, // 26: socket.Socket.ListOffers:output_type -> socket.ListOffersResponse
+	19, // 27: socket.Socket.AcceptOffer:output_type -> socket.AcceptOfferResponse
+	21, // 28: socket.Socket.RejectOffer:output_type -> socket.RejectOfferResponse
+	23, // 29: socket.Socket.GetInfo:output_type -> socket.GetInfoResponse
+	25, // 30: socket.Socket.SubscribeEvents:output_type -> socket.Event
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_socket_proto_init() }
@@ -2115,13 +2367,14 @@ func file_socket_proto_init() {
 	if File_socket_proto != nil {
 		return
 	}
+	file_socket_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_socket_proto_rawDesc), len(file_socket_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

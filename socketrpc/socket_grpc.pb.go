@@ -47,7 +47,9 @@ type SocketClient interface {
 	SendSocket(ctx context.Context, in *SendSocketRequest, opts ...grpc.CallOption) (*SendSocketResponse, error)
 	// socketcli: `start`
 	// StartSocket with an empty request starts the default socket, or returns it if
-	// it runs. With any field set it opens a further socket.
+	// it runs. With any field set it opens a further socket; but with a socket_id it
+	// returns that socket again. The default socket is UDP and OPEN, and has neither
+	// an idle nor a lifetime limit.
 	StartSocket(ctx context.Context, in *StartSocketRequest, opts ...grpc.CallOption) (*StartSocketResponse, error)
 	// socketcli: `stop`
 	// StopSocket with an empty request stops the default socket, and succeeds if
@@ -201,7 +203,9 @@ type SocketServer interface {
 	SendSocket(context.Context, *SendSocketRequest) (*SendSocketResponse, error)
 	// socketcli: `start`
 	// StartSocket with an empty request starts the default socket, or returns it if
-	// it runs. With any field set it opens a further socket.
+	// it runs. With any field set it opens a further socket; but with a socket_id it
+	// returns that socket again. The default socket is UDP and OPEN, and has neither
+	// an idle nor a lifetime limit.
 	StartSocket(context.Context, *StartSocketRequest) (*StartSocketResponse, error)
 	// socketcli: `stop`
 	// StopSocket with an empty request stops the default socket, and succeeds if

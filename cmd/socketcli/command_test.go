@@ -14,6 +14,9 @@ var (
 	idA = strings.Repeat("0a", 32)
 	idB = strings.Repeat("0b", 32)
 
+	// tokenA is a token as a response has it.
+	tokenA = strings.Repeat("0c", 16)
+
 	// pubkey is what a test sends to. Whether it is a key is socketd's
 	// business.
 	pubkey = "02" + strings.Repeat("ab", 32)
@@ -43,6 +46,52 @@ func TestRequests(t *testing.T) {
 		args:   "start --protocol=tcp",
 		method: socketrpc.Socket_StartSocket_FullMethodName,
 		req:    &socketrpc.StartSocketRequest{Protocol: "tcp"},
+	}, {
+		args:   "start --admission token",
+		method: socketrpc.Socket_StartSocket_FullMethodName,
+		req:    &socketrpc.StartSocketRequest{Admission: "token"},
+	}, {
+		args: "start --admission open --allow1 192.0.2.0/24 --allow1 " +
+			"2001:db8::/32 --allow2 198.51.100.7,203.0.113.0/24",
+		method: socketrpc.Socket_StartSocket_FullMethodName,
+		req: &socketrpc.StartSocketRequest{
+			Admission: "open",
+			Allow1:    []string{"192.0.2.0/24", "2001:db8::/32"},
+			Allow2:    []string{"198.51.100.7", "203.0.113.0/24"},
+		},
+	}, {
+		args: "start --bandwidth 12500k --packets 50k --total_bytes " +
+			"100G --idle_timeout 10m --lifetime 24h --pairs 7",
+		method: socketrpc.Socket_StartSocket_FullMethodName,
+		req: &socketrpc.StartSocketRequest{
+			Limits: &socketrpc.SocketLimits{
+				Bandwidth:   proto.Uint64(12_500_000),
+				Packets:     proto.Uint64(50_000),
+				TotalBytes:  proto.Uint64(100_000_000_000),
+				IdleTimeout: proto.Uint64(600),
+				Lifetime:    proto.Uint64(86_400),
+				Pairs:       proto.Uint32(7),
+			},
+		},
+	}, {
+		// No limit is something else than a limit that is not set.
+		args: "start --bandwidth 0 --packets 0M --total_bytes=0 " +
+			"--idle_timeout 0 --lifetime 0s --pairs 0",
+		method: socketrpc.Socket_StartSocket_FullMethodName,
+		req: &socketrpc.StartSocketRequest{
+			Limits: &socketrpc.SocketLimits{
+				Bandwidth:   proto.Uint64(0),
+				Packets:     proto.Uint64(0),
+				TotalBytes:  proto.Uint64(0),
+				IdleTimeout: proto.Uint64(0),
+				Lifetime:    proto.Uint64(0),
+				Pairs:       proto.Uint32(0),
+			},
+		},
+	}, {
+		args:   "start --socket_id " + strings.ToUpper(idA),
+		method: socketrpc.Socket_StartSocket_FullMethodName,
+		req:    &socketrpc.StartSocketRequest{SocketId: idA},
 	}, {
 		args:   "stop",
 		method: socketrpc.Socket_StopSocket_FullMethodName,
@@ -157,13 +206,20 @@ func TestOutput(t *testing.T) {
 			Port1:    "21001",
 			Port2:    "21002",
 			SocketId: idA,
+			Token1:   tokenA,
 		},
 	)
 	server.respond(
 		socketrpc.Socket_ListSockets_FullMethodName,
 		&socketrpc.ListSocketsResponse{
 			Sockets: []*socketrpc.SocketInfo{{
+				Admission: "token",
+				Limits: &socketrpc.SocketLimits{
+					Bandwidth: proto.Uint64(12_500_000),
+					Packets:   proto.Uint64(0),
+				},
 				Leg1: &socketrpc.Leg{
+					Allow:     []string{"192.0.2.0/24"},
 					PacketsIn: 7,
 					Accepted:  9, Open: 2, Waiting: 1,
 					Drops: map[string]uint64{
@@ -215,8 +271,9 @@ func TestOutput(t *testing.T) {
     "port1": "21001",
     "port2": "21002",
     "socket_id": "` + idA + `",
-    "token1": "",
-    "token2": ""
+    "token1": "` + tokenA + `",
+    "token2": "",
+    "admission": ""
 }
 `,
 	}, {
@@ -249,9 +306,18 @@ func TestOutput(t *testing.T) {
                 "accepted": "9",
                 "open": 2,
                 "waiting": 1,
-                "resets": "0"
+                "resets": "0",
+                "allow": [
+                    "192.0.2.0/24"
+                ],
+                "unbound": 0
             },
-            "leg2": null
+            "leg2": null,
+            "admission": "token",
+            "limits": {
+                "bandwidth": "12500000",
+                "packets": "0"
+            }
         }
     ]
 }
@@ -280,7 +346,8 @@ func TestOutput(t *testing.T) {
             "created_at": "0",
             "expires_at": "2000000000",
             "reason": "",
-            "leg": 2
+            "leg": 2,
+            "admission": ""
         }
     ]
 }

@@ -24,9 +24,9 @@ func eventsCommand() *cli.Command {
 		Usage: "Print what happens to sockets and offers, until ^C.",
 		Description: strings.TrimSpace(`
 Print an event as it happens: an offer arrived, was accepted, rejected,
-ended; a socket started or stopped; a leg took a client. Each event is one
-line of JSON. The command runs until ^C, and then exits with 0. It says on
-stderr from when on it listens.
+ended; a socket started or stopped; a leg took a client; a limit bit. Each
+event is one line of JSON. The command runs until ^C, and then exits with 0. It
+says on stderr from when on it listens.
 
 Every event has a cursor. With --after, what happened after that cursor
 comes first; without it, only new events do. An event's data is JSON in

@@ -84,6 +84,11 @@ func TestPrefix(t *testing.T) {
 			SocketId: idTwo,
 		},
 	}, {
+		name: "start",
+		args: []string{"start", "--socket_id", "abcdef01232"},
+		list: socketrpc.Socket_ListSockets_FullMethodName,
+		req:  &socketrpc.StartSocketRequest{SocketId: idTwo},
+	}, {
 		name: "accept",
 		args: []string{"accept", "abcdef01231"},
 		list: socketrpc.Socket_ListOffers_FullMethodName,

@@ -68,7 +68,8 @@ func acceptCommand() *cli.Command {
 		Description: strings.TrimSpace(`
 Accept an incoming offer, named by its id or by 8 or more of its first
 digits. The host is told, and the response holds the offer with the address
-and the ports. Accepting twice returns the same answer.
+and the ports, and the tokens of the legs that it grants, if they need one.
+Accepting twice returns the same answer.
 
 Example:
 

@@ -78,6 +78,7 @@ Example: A starts a socket and sends it to B, B sees the offer and accepts:
 			startCommand(),
 			stopCommand(),
 			listCommand(),
+			pipeCommand(),
 			sendCommand(),
 			offersCommand(),
 			acceptCommand(),

@@ -42,6 +42,9 @@ id of the message, and comes once the message is recorded. What becomes of
 it shows in "socketcli events", as events whose reply_to_id is that id, and
 in "socketcli offers".
 
+A leg that needs a token is granted to one node at a time: until its offer
+ends, it is refused to others, and the same node gets the same id again.
+
 Examples, PK being a public key:
 
     $ socketcli send PK

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/socketd/socketd/socketrpc"
@@ -29,15 +31,22 @@ With --protocol tcp the clients connect instead: the first connection to port1
 is joined with the first one to port2, the second with the second, and so on. A
 connection waits until its partner is there, and nothing is read from it before.
 
+The default socket is open: the first to come is the client. A further socket
+takes only clients that prove that they hold the token of their leg; the
+response has the tokens, and no list or event ever shows them. With --admission
+open it is open, too. With --socket_id, show a running socket of this node
+again, tokens included.
+
 This node must be able to host sockets; "socketcli getinfo" tells.
 
 Examples:
 
     $ socketcli start
-    $ socketcli start --label game
-    $ socketcli start --protocol tcp
+    $ socketcli start --label game --admission open
+    $ socketcli start --protocol tcp --allow1 192.0.2.0/24 --lifetime 2h
+    $ socketcli start --socket_id 5f3a9c01
 `),
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{
 				Name:        "protocol",
 				DefaultText: "udp",
@@ -49,23 +58,40 @@ Examples:
 				Usage: "a `name` for the socket, at most 64 " +
 					"characters; offers of it carry it",
 			},
-		},
+			&cli.StringFlag{
+				Name:        "admission",
+				DefaultText: "token",
+				Usage: "`who` may be a client: token, who " +
+					"proves to hold the leg's token, or " +
+					"open, who comes first",
+			},
+			allowFlag(1), allowFlag(2),
+			&cli.StringFlag{
+				Name: socketIDFlag,
+				Usage: "show the running socket with this " +
+					"`id`, or 8 or more of its first " +
+					"digits; no other flag goes with it",
+			},
+		}, limitFlags()...),
 		Action: startSocket,
+	}
+}
+
+// allowFlag returns the flag of the networks that a leg's clients may come
+// from.
+func allowFlag(leg int) cli.Flag {
+	return &cli.StringSliceFlag{
+		Name:        fmt.Sprintf("allow%d", leg),
+		DefaultText: "everywhere",
+		Usage: fmt.Sprintf("a `network`, such as 192.0.2.0/24, or an "+
+			"address that clients of leg %d may come from; may "+
+			"be given several times", leg),
 	}
 }
 
 // startSocket starts a socket.
 func startSocket(ctx context.Context, cmd *cli.Command) error {
-	if _, err := arguments(cmd, 0); err != nil {
-		return err
-	}
-
-	protocol, err := option(cmd, "protocol")
-	if err != nil {
-		return err
-	}
-
-	label, err := option(cmd, "label")
+	req, err := startRequest(cmd)
 	if err != nil {
 		return err
 	}
@@ -76,15 +102,64 @@ func startSocket(ctx context.Context, cmd *cli.Command) error {
 	}
 	defer client.close()
 
-	resp, err := client.StartSocket(ctx, &socketrpc.StartSocketRequest{
-		Protocol: protocol,
-		Label:    label,
-	})
+	req.SocketId, err = client.resolveSocket(
+		ctx, "--"+socketIDFlag, req.GetSocketId(),
+	)
+	if err != nil {
+		return err
+	}
+
+	resp, err := client.StartSocket(ctx, req)
 	if err != nil {
 		return err
 	}
 
 	return printResponse(cmd, resp)
+}
+
+// startRequest returns the request that the command line describes. Its socket
+// id may still be a prefix.
+func startRequest(cmd *cli.Command) (*socketrpc.StartSocketRequest, error) {
+	if _, err := arguments(cmd, 0); err != nil {
+		return nil, err
+	}
+
+	var req socketrpc.StartSocketRequest
+	for _, text := range []struct {
+		name  string
+		field *string
+	}{
+		{"protocol", &req.Protocol},
+		{"label", &req.Label},
+		{"admission", &req.Admission},
+		{socketIDFlag, &req.SocketId},
+	} {
+		var err error
+		if *text.field, err = option(cmd, text.name); err != nil {
+			return nil, err
+		}
+	}
+
+	req.Allow1, req.Allow2 = cmd.StringSlice("allow1"),
+		cmd.StringSlice("allow2")
+	if slices.Contains(slices.Concat(req.Allow1, req.Allow2), "") {
+		return nil, usagef("--allow1, --allow2: a value is empty")
+	}
+
+	var err error
+	if req.Limits, err = parseLimits(cmd); err != nil {
+		return nil, err
+	}
+	if req.SocketId == "" {
+		return &req, nil
+	}
+
+	req.SocketId, err = parseID("--"+socketIDFlag, req.SocketId)
+	if err != nil {
+		return nil, err
+	}
+
+	return &req, nil
 }
 
 // stopCommand returns the command that calls StopSocket.
@@ -154,9 +229,10 @@ func listCommand() *cli.Command {
 		Category: categorySockets,
 		Usage:    "List the open sockets of this node.",
 		Description: strings.TrimSpace(`
-List every open socket, oldest first: its two legs, the client that each leg
-is pinned to, what passed in both directions, and what was dropped and why; of
-a TCP socket also how many connections there are and were.
+List every open socket, oldest first: its admission and limits, its two legs,
+the client that each leg is pinned to, what passed in both directions, and what
+was dropped and why; of a TCP socket also how many connections there are and
+were. Tokens are not shown: "socketcli start --socket_id" does that.
 
 Example:
 

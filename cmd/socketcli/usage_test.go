@@ -64,11 +64,22 @@ func TestUsageErrors(t *testing.T) {
 			"hex"},
 		{[]string{"send", pubkey, "--socket_id=12"}, "--socket_id: " +
 			`"12" is too short`},
+		{[]string{"start", "--socket_id=12"}, "--socket_id: " +
+			`"12" is too short`},
 
 		// Values.
 		{[]string{"start", "--label="}, "--label: the value is empty"},
 		{[]string{"start", "--protocol", ""}, "--protocol: the " +
 			"value is empty"},
+		{[]string{"start", "--admission="}, "--admission: the value"},
+		{[]string{"start", "--socket_id="}, "--socket_id: the value"},
+		{[]string{"start", "--allow1="}, "--allow1, --allow2: a " +
+			"value is empty"},
+		{[]string{"start", "--allow2=192.0.2.1,"}, "--allow1, " +
+			"--allow2: a value is empty"},
+		{[]string{"start", "--bandwidth="}, "--bandwidth: the value"},
+		{[]string{"start", "--pairs="}, "--pairs: the value"},
+		{[]string{"start", "--lifetime="}, "--lifetime: the value"},
 		{[]string{"send", pubkey, "--socket_id="}, "--socket_id: " +
 			"the value is empty"},
 		{[]string{"send", pubkey, "--mode=both"}, `--mode: "both" ` +
@@ -86,6 +97,31 @@ func TestUsageErrors(t *testing.T) {
 			`"999ms"`},
 		{[]string{"send", pubkey, "--expiry=99999999999999999999"},
 			"--expiry: "},
+		{[]string{"start", "--bandwidth=1.5M"}, "--bandwidth: " +
+			`"1.5M" is not a whole number, with k, M or G`},
+		{[]string{"start", "--bandwidth=k"}, `--bandwidth: "k" is not`},
+		{[]string{"start", "--bandwidth=1K"}, "--bandwidth: " +
+			`"1K" is not`},
+		{[]string{"start", "--bandwidth=1 k"}, "--bandwidth: " +
+			`"1 k" is not`},
+		{[]string{"start", "--bandwidth=1kM"}, "--bandwidth: " +
+			`"1kM" is not`},
+		{[]string{"start", "--packets=-1"}, `--packets: "-1" is not`},
+		{[]string{"start", "--packets=+1"}, `--packets: "+1" is not`},
+		{[]string{"start", "--total_bytes=18446744073709551616"},
+			"--total_bytes: " + `"18446744073709551616" is too ` +
+				"large"},
+		{[]string{"start", "--total_bytes=18446744074G"},
+			`--total_bytes: "18446744074G" is too large`},
+		{[]string{"start", "--idle_timeout=10"}, "--idle_timeout: " +
+			`"10" is not a time of whole seconds`},
+		{[]string{"start", "--idle_timeout=1500ms"},
+			`--idle_timeout: "1500ms" is not`},
+		{[]string{"start", "--lifetime=-1h"}, `--lifetime: "-1h"`},
+		{[]string{"start", "--lifetime=9999999h"}, "--lifetime: "},
+		{[]string{"start", "--pairs=4294967296"}, "--pairs: " +
+			`"4294967296" is not a whole number of pairs`},
+		{[]string{"start", "--pairs=1k"}, `--pairs: "1k" is not`},
 		{[]string{"send", pubkey, "--expiry="}, "--expiry: the value"},
 		{[]string{"events", "--after=x"}, `--after: "x" is not a ` +
 			"cursor"},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -87,8 +86,13 @@ func TestCheckExchange(t *testing.T) {
 	}
 }
 
-// exampleSocket is a socket whose counters fit exampleSummaries and strangers'
-// packets of 7 and 9.
+// exampleIntrusions is what strangers sent to the example's ports.
+func exampleIntrusions() [2]intrusions {
+	return [2]intrusions{{packets: 7, binds: 3}, {packets: 9}}
+}
+
+// exampleSocket is a socket whose counters fit exampleSummaries and
+// exampleIntrusions.
 func exampleSocket() *socketrpc.SocketInfo {
 	return &socketrpc.SocketInfo{
 		SocketId: "5ca1ab1e",
@@ -101,6 +105,7 @@ func exampleSocket() *socketrpc.SocketInfo {
 			Drops: map[string]uint64{
 				"stranger":  7,
 				"no_client": 4,
+				"bad_bind":  3,
 				"kernel":    0,
 			},
 		},
@@ -118,7 +123,7 @@ func exampleSocket() *socketrpc.SocketInfo {
 // TestCheckSockets checks that every counter that is wrong is found.
 func TestCheckSockets(t *testing.T) {
 	a, b := exampleSummaries()
-	want := wantLegs(&a, &b, [2]uint64{7, 9})
+	want := wantLegs(&a, &b, exampleIntrusions())
 	check := func(socket *socketrpc.SocketInfo) error {
 		return checkSockets(&socketrpc.ListSocketsResponse{
 			Sockets: []*socketrpc.SocketInfo{
@@ -158,6 +163,14 @@ func TestCheckSockets(t *testing.T) {
 		},
 		"leg 2 counts resets=1": func(s *socketrpc.SocketInfo) {
 			s.Leg2.Resets++
+		},
+		"leg 1 counts unbound=1": func(s *socketrpc.SocketInfo) {
+			s.Leg1.Unbound++
+		},
+		"leg 1 counts drops.bad_bind=4, it should be 3": func(
+			s *socketrpc.SocketInfo) {
+
+			s.Leg1.Drops["bad_bind"]++
 		},
 		"leg 2 counts packets_out=100": func(s *socketrpc.SocketInfo) {
 			s.Leg2.PacketsOut--
@@ -234,77 +247,4 @@ func TestCheckClosed(t *testing.T) {
 	begin := time.Now()
 	require.ErrorContains(t, checkRefused(dial()), "is not refused")
 	require.GreaterOrEqual(t, time.Since(begin), refusalTime)
-}
-
-// TestInjectDuring checks that strangers' packets come all the while, and are
-// counted exactly.
-func TestInjectDuring(t *testing.T) {
-	conns := []*net.UDPConn{listenLoopback(t), listenLoopback(t)}
-	ports := []uint16{portOf(conns[0]), portOf(conns[1])}
-
-	// count reads packets and returns how many there are.
-	count := func(conn *net.UDPConn, atLeast int) uint64 {
-		buf := make([]byte, maxDatagram)
-		for n := uint64(0); ; n++ {
-			wait := 10 * time.Second
-			if n >= uint64(atLeast) {
-				wait = 100 * time.Millisecond
-			}
-			require.NoError(t, conn.SetReadDeadline(
-				time.Now().Add(wait),
-			))
-
-			size, err := conn.Read(buf)
-			if err != nil {
-				return n
-			}
-			require.Equal(t, strangerPayload, string(buf[:size]))
-		}
-	}
-
-	injected, err := injectDuring(t.Context(), ports, func(
-		ctx context.Context) error {
-
-		// They are at it already, and go on.
-		for _, conn := range conns {
-			for range injectAhead + 5 {
-				_, err := conn.Read(make([]byte, 100))
-				if err != nil {
-					return err
-				}
-			}
-		}
-
-		return ctx.Err()
-	})
-	require.NoError(t, err)
-	for i, conn := range conns {
-		rest := count(conn, int(injected[i])-injectAhead-5)
-		require.Equal(t, injected[i], rest+injectAhead+5)
-	}
-
-	// The error of what runs is passed on.
-	failure := errors.New("failure")
-	_, err = injectDuring(t.Context(), ports, func(
-		context.Context) error {
-
-		return failure
-	})
-	require.ErrorIs(t, err, failure)
-
-	// A port that is closed is an error too, and ends what runs.
-	require.NoError(t, conns[1].Close())
-	_, err = injectDuring(t.Context(), ports, func(
-		ctx context.Context) error {
-
-		<-ctx.Done()
-
-		return ctx.Err()
-	})
-	require.ErrorContains(t, err, "inject a packet")
-
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = injectDuring(ctx, ports, nil)
-	require.ErrorIs(t, err, context.Canceled)
 }

@@ -10,20 +10,14 @@ import (
 	"time"
 
 	"github.com/socketd/socketd/internal/regtest"
+	"github.com/socketd/socketd/relay/bind"
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/urfave/cli/v3"
 )
 
-const (
-	// demoTimeout bounds the steps of the demo. What remains of two minutes
-	// is for taking the network down.
-	demoTimeout = 75 * time.Second
-
-	// demoCount is how many datagrams go each way, in windows of
-	// demoWindow.
-	demoCount  = 10_000
-	demoWindow = 64
-)
+// demoTimeout bounds the steps of the demo. What remains of two minutes is for
+// taking the network down.
+const demoTimeout = 75 * time.Second
 
 // errTooSlow is the cause with which the demo ends when its time is up.
 var errTooSlow = fmt.Errorf("the demo takes more than %v", demoTimeout)
@@ -37,9 +31,11 @@ func (p *program) demoCommand() *cli.Command {
 		Description: strings.TrimSpace(`
 Start a private network of two nodes, A and B, and do on it what socketd is
 for: A starts a socket and offers it to B, B accepts, and two programs exchange
-datagrams through it while strangers try to get in. Every command is shown with
-its real output, and everything is checked. The last line is "demo: ok"; if
-anything is not as it should be, the exit code is 1.
+datagrams through it while strangers try to get in. Then the same with a socket
+that wants tokens, while one of the programs moves to another port, and with a
+TCP socket. Every command is shown with its real output, and everything is
+checked. The last line is "demo: ok"; if anything is not as it should be, the
+exit code is 1.
 `),
 		Flags:  placeFlags(),
 		Action: p.demo,
@@ -62,7 +58,10 @@ func (p *program) demo(ctx context.Context, cmd *cli.Command) error {
 		d := newDemo(p.stdout, l, self)
 		defer d.killChildren()
 
-		return runSteps(ctx, p.stdout, d.steps())
+		return errors.Join(
+			runSteps(ctx, p.stdout, d.steps()),
+			d.closeStrangers(),
+		)
 	})
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
@@ -123,13 +122,18 @@ type demo struct {
 	children []*regtest.Process
 
 	// What the steps found out, and later ones use: the socket, the id of
-	// its offer, the two clients, and how many packets were injected at
-	// each leg.
-	socket   *socketrpc.StartSocketResponse
-	offerID  string
-	clientA  *udpClient
-	clientB  *udpClient
-	injected [2]uint64
+	// its offer, the tokens that its clients bind with, if any, and the two
+	// clients.
+	socket  *socketrpc.StartSocketResponse
+	offerID string
+	tokens  [2]bind.Token
+	clientA *udpClient
+	clientB *udpClient
+
+	// strangers are those whose ports are open, and dismissed is what
+	// others have sent to the socket.
+	strangers []*stranger
+	dismissed [2]intrusions
 }
 
 // newDemo returns a demo on a network of two nodes.
@@ -159,9 +163,21 @@ func (d *demo) steps() []step {
 			d.exchange},
 		{"The counters tell it all", d.checkCounters},
 		{"A stops the socket, and the ports are closed", d.stopDefault},
-		{"A starts a TCP socket and sends it to B", d.startStream},
-		{"Two programs connect and exchange bytes, a stranger is " +
-			"refused", d.exchangeStreams},
+		{"A starts a socket that wants tokens and sends it to B",
+			d.startGame},
+		{"B accepts, and gets a token of its own", d.acceptWithToken},
+		{"Strangers come without a token, and with a wrong one",
+			d.refuseStrangers},
+		{"Both programs bind and exchange datagrams, " +
+			"and B's moves to another port meanwhile",
+			d.exchangeBound},
+		{"The counters tell it all, and A stops the socket",
+			d.finishGame},
+		{"A starts a TCP socket that wants tokens and sends it to B",
+			d.startStream},
+		{"A stranger connects with a wrong token", d.refuseConnection},
+		{"Two programs that know of no tokens exchange bytes",
+			d.exchangeStreams},
 	}
 }
 
@@ -194,4 +210,16 @@ func (d *demo) killChildren() {
 	for _, proc := range d.children {
 		proc.Kill()
 	}
+}
+
+// closeStrangers closes the ports of strangers that are still open, after a
+// step that failed.
+func (d *demo) closeStrangers() error {
+	var errs []error
+	for _, s := range d.strangers {
+		errs = append(errs, s.close())
+	}
+	d.strangers = nil
+
+	return errors.Join(errs...)
 }

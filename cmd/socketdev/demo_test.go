@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/socketd/socketd/internal/regtest"
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -42,20 +44,68 @@ func TestRunSteps(t *testing.T) {
 	require.ErrorIs(t, err, errTooSlow)
 }
 
+// TestWhileNoneFails checks that a process that fails ends what waits, and is
+// why.
+func TestWhileNoneFails(t *testing.T) {
+	start := func(script string) *regtest.Process {
+		proc, err := regtest.Start(t.Context(), regtest.ProcessConfig{
+			Name:    "sh",
+			Path:    "/bin/sh",
+			Args:    []string{"-c", script},
+			LogFile: filepath.Join(t.TempDir(), "sh.log"),
+		})
+		require.NoError(t, err)
+		t.Cleanup(proc.Kill)
+
+		return proc
+	}
+	wait := func(ctx context.Context) error {
+		<-ctx.Done()
+
+		return ctx.Err()
+	}
+
+	running, done := start("exec sleep 60"), start("exit 0")
+	failed := start("exit 3")
+	err := whileNoneFails(
+		t.Context(), []*regtest.Process{running, done, failed}, wait,
+	)
+	require.ErrorContains(t, err, "sh ended (exit status 3)")
+
+	// Otherwise it is as if nobody looked.
+	procs := []*regtest.Process{running, done}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, context.Canceled, whileNoneFails(ctx, procs, wait))
+
+	failure := errors.New("no luck")
+	require.Equal(t, failure, whileNoneFails(
+		t.Context(), procs, func(context.Context) error {
+			return failure
+		},
+	))
+	require.NoError(t, whileNoneFails(
+		t.Context(), procs, func(context.Context) error { return nil },
+	))
+}
+
 // exampleStart is the response to the start of a socket.
 func exampleStart() *socketrpc.StartSocketResponse {
 	return &socketrpc.StartSocketResponse{
-		Protocol: "udp",
-		Ip:       "127.0.0.1",
-		Port1:    "21001",
-		Port2:    "21002",
-		SocketId: "5ca1ab1e",
+		Protocol:  "udp",
+		Ip:        "127.0.0.1",
+		Port1:     "21001",
+		Port2:     "21002",
+		SocketId:  "5ca1ab1e",
+		Admission: "token",
 	}
 }
 
 // TestCheckOffer checks that an offer that differs from the socket is found.
 func TestCheckOffer(t *testing.T) {
-	data := connection{"udp", "127.0.0.1", "21001", "21002", "5ca1ab1e", 2}
+	data := connection{
+		"udp", "127.0.0.1", "21001", "21002", "5ca1ab1e", "token", 2,
+	}
 	check := func(from string, data any) error {
 		raw, err := json.Marshal(data)
 		require.NoError(t, err)
@@ -76,6 +126,7 @@ func TestCheckOffer(t *testing.T) {
 		func(c *connection) { c.Port1 = "21002" },
 		func(c *connection) { c.Port2 = "" },
 		func(c *connection) { c.SocketID = "" },
+		func(c *connection) { c.Admission = "open" },
 		func(c *connection) { c.Leg = 1 },
 	} {
 		wrong := data
@@ -102,17 +153,26 @@ func TestIsPin(t *testing.T) {
 	event := &socketrpc.Event{
 		SocketId: "5ca1ab1e",
 		Data: []byte(`{"leg":2,"client_addr":"127.0.0.1:9",` +
-			`"old_client_addr":""}`),
+			`"old_client_addr":"127.0.0.1:7"}`),
 	}
-	require.True(t, isPin(event, "5ca1ab1e", 2, "127.0.0.1:9"))
-	require.False(t, isPin(event, "5ca1ab1f", 2, "127.0.0.1:9"))
-	require.False(t, isPin(event, "5ca1ab1e", 1, "127.0.0.1:9"))
-	require.False(t, isPin(event, "5ca1ab1e", 2, "127.0.0.1:8"))
+	want := pinChange{2, "127.0.0.1:9", "127.0.0.1:7"}
+	require.True(t, isPin(event, "5ca1ab1e", want))
+	require.False(t, isPin(event, "5ca1ab1f", want))
+
+	for _, spoil := range []func(*pinChange){
+		func(p *pinChange) { p.Leg = 1 },
+		func(p *pinChange) { p.ClientAddr = "127.0.0.1:8" },
+		func(p *pinChange) { p.OldClientAddr = "" },
+	} {
+		wrong := want
+		spoil(&wrong)
+		require.False(t, isPin(event, "5ca1ab1e", wrong))
+	}
 
 	broken, ok := proto.Clone(event).(*socketrpc.Event)
 	require.True(t, ok)
 	broken.Data = []byte("{")
-	require.False(t, isPin(broken, "5ca1ab1e", 2, "127.0.0.1:9"))
+	require.False(t, isPin(broken, "5ca1ab1e", want))
 }
 
 // TestPort checks the ports of a socket.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/socketd/socketd/internal/regtest"
 	"github.com/socketd/socketd/socketrpc"
@@ -117,21 +119,65 @@ func (d *demo) awaitEvent(ctx context.Context, who *actor,
 	fits func(*socketrpc.Event) bool) (*socketrpc.Event, error) {
 
 	for {
-		match, err := who.events.Next(ctx, anyEvent)
+		line, event, err := nextEvent(ctx, who)
 		if err != nil {
 			return nil, fmt.Errorf("wait for event %v at %s: %w",
 				kind, who.node.Name, err)
 		}
 
-		event := &socketrpc.Event{}
-		err = protojson.Unmarshal([]byte(match[0]), event)
-		if err != nil {
-			return nil, fmt.Errorf("event %s: %w", match[0], err)
-		}
-
 		if event.Type == kind && fits(event) {
-			return event, d.say("an event at %s: %s",
-				who.node.Name, match[0])
+			return event, d.sayEvent(who, line)
 		}
 	}
+}
+
+// nextEvent waits for the next event of a node, and returns its line and what
+// it says.
+func nextEvent(ctx context.Context, who *actor) (string, *socketrpc.Event,
+	error) {
+
+	match, err := who.events.Next(ctx, anyEvent)
+	if err != nil {
+		return "", nil, err
+	}
+
+	event := &socketrpc.Event{}
+	if err := protojson.Unmarshal([]byte(match[0]), event); err != nil {
+		return "", nil, fmt.Errorf("event %s: %w", match[0], err)
+	}
+
+	return match[0], event, nil
+}
+
+// whileNoneFails calls run with a context that ends when one of the processes
+// fails, and returns that failure then, for it is why run did.
+func whileNoneFails(ctx context.Context, procs []*regtest.Process,
+	run func(context.Context) error) error {
+
+	watch, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	for _, proc := range procs {
+		wg.Go(func() {
+			if err := proc.WaitExit(watch); err != nil {
+				cancel(err)
+			}
+		})
+	}
+
+	err := run(watch)
+	cause := context.Cause(watch)
+	cancel(nil)
+	wg.Wait()
+
+	var exit *regtest.ExitError
+	if err != nil && errors.As(cause, &exit) {
+		return cause
+	}
+
+	return err
+}
+
+// sayEvent shows the line of an event of a node.
+func (d *demo) sayEvent(who *actor, line string) error {
+	return d.say("an event at %s: %s", who.node.Name, line)
 }

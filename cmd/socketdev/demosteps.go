@@ -14,12 +14,13 @@ const prefixDigits = 8
 
 // connection is what an offer's event says of its socket.
 type connection struct {
-	Protocol string `json:"protocol"`
-	IP       string `json:"ip"`
-	Port1    string `json:"port1"`
-	Port2    string `json:"port2"`
-	SocketID string `json:"socket_id"`
-	Leg      uint32 `json:"leg"`
+	Protocol  string `json:"protocol"`
+	IP        string `json:"ip"`
+	Port1     string `json:"port1"`
+	Port2     string `json:"port2"`
+	SocketID  string `json:"socket_id"`
+	Admission string `json:"admission"`
+	Leg       uint32 `json:"leg"`
 }
 
 // showNetwork tells what runs.
@@ -44,20 +45,13 @@ func (d *demo) showNetwork(context.Context) error {
 
 // startSocket starts the default socket of A.
 func (d *demo) startSocket(ctx context.Context) error {
-	d.socket = &socketrpc.StartSocketResponse{}
-	if err := d.cli(ctx, d.a, d.socket, "start"); err != nil {
+	if err := d.newSocket(ctx); err != nil {
 		return err
 	}
 
-	if d.socket.Ip != loopback.String() {
-		return fmt.Errorf("the socket is at %q, not at %v",
-			d.socket.Ip, loopback)
-	}
-
-	for _, leg := range []int{1, 2} {
-		if _, err := d.port(leg); err != nil {
-			return err
-		}
+	if d.socket.Admission != withoutToken {
+		return fmt.Errorf("the admission of the socket is %q",
+			d.socket.Admission)
 	}
 
 	return nil
@@ -147,12 +141,13 @@ func checkOffer(event *socketrpc.Event, from string,
 	}
 
 	want := connection{
-		Protocol: socket.Protocol,
-		IP:       socket.Ip,
-		Port1:    socket.Port1,
-		Port2:    socket.Port2,
-		SocketID: socket.SocketId,
-		Leg:      2,
+		Protocol:  socket.Protocol,
+		IP:        socket.Ip,
+		Port1:     socket.Port1,
+		Port2:     socket.Port2,
+		SocketID:  socket.SocketId,
+		Admission: socket.Admission,
+		Leg:       2,
 	}
 	if got != want {
 		return fmt.Errorf("the offer says %+v, the socket is %+v", got,
@@ -174,18 +169,27 @@ func (d *demo) acceptOffer(ctx context.Context) error {
 		return err
 	}
 
-	var accepted socketrpc.AcceptOfferResponse
-	err := d.cli(
-		ctx, d.b, &accepted, "accept", d.offerID[:prefixDigits],
-	)
+	_, err := d.accept(ctx)
+
+	return err
+}
+
+// accept is acceptOffer without a look at the offers. It returns what B was
+// answered.
+func (d *demo) accept(ctx context.Context) (*socketrpc.AcceptOfferResponse,
+	error) {
+
+	accepted := &socketrpc.AcceptOfferResponse{}
+	err := d.cli(ctx, d.b, accepted, "accept", d.offerID[:prefixDigits])
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	if state := accepted.Offer.GetState(); state !=
 		socketrpc.Offer_ACCEPTED {
 
-		return fmt.Errorf("the offer is %v after B accepted it", state)
+		return nil, fmt.Errorf("the offer is %v after B accepted it",
+			state)
 	}
 
 	event, err := d.awaitEvent(
@@ -195,15 +199,15 @@ func (d *demo) acceptOffer(ctx context.Context) error {
 		},
 	)
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	if event.Id != accepted.Id {
-		return fmt.Errorf("message %q came to A, B sent %q",
+		return nil, fmt.Errorf("message %q came to A, B sent %q",
 			event.Id, accepted.Id)
 	}
 
-	return nil
+	return accepted, nil
 }
 
 // checkPending checks that an offer is listed and waits for a decision.

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/socketd/socketd/internal/regtest"
 	"github.com/socketd/socketd/socketrpc"
 )
 
@@ -23,13 +24,9 @@ const (
 	answerSize = 1 << 20
 )
 
-// strangeAddr is an address on loopback that is not the clients'.
-var strangeAddr = netip.AddrFrom4([4]byte{127, 0, 0, 2})
-
-// startStream starts a TCP socket of A and offers it to B.
+// startStream starts a TCP socket of A, which wants tokens, and offers it to B.
 func (d *demo) startStream(ctx context.Context) error {
-	d.socket = &socketrpc.StartSocketResponse{}
-	err := d.cli(ctx, d.a, d.socket, "start", "--protocol=tcp")
+	err := d.startWithTokens(ctx, "--protocol=tcp")
 	if err != nil {
 		return err
 	}
@@ -38,104 +35,47 @@ func (d *demo) startStream(ctx context.Context) error {
 		return fmt.Errorf("the socket speaks %q", d.socket.Protocol)
 	}
 
-	err = d.sendOffer(ctx, "--socket_id="+d.socket.SocketId)
-	if err != nil {
-		return err
-	}
-
-	return d.receiveOffer(ctx)
+	return nil
 }
 
-// exchangeStreams has a program of A and one of B connect, which accepts the
-// offer, and exchange bytes; a stranger is refused. Then the counters have to
-// fit, and the socket is stopped.
-func (d *demo) exchangeStreams(ctx context.Context) (err error) {
-	var conns [2]*net.TCPConn
-	defer func() {
-		for _, conn := range conns {
-			if conn != nil {
-				err = errors.Join(err, conn.Close())
-			}
-		}
-	}()
-
-	for i, program := range []string{"A", "B"} {
-		conns[i], err = d.connect(ctx, program, i+1)
-		if err != nil {
-			return err
-		}
-	}
-
-	_, err = d.awaitEvent(
-		ctx, d.a, socketrpc.Event_OFFER_ACCEPTED,
-		func(event *socketrpc.Event) bool {
-			return event.ReplyToId == d.offerID
-		},
-	)
+// refuseConnection connects to port1 as a stranger with a wrong token.
+func (d *demo) refuseConnection(ctx context.Context) error {
+	port, err := d.port(1)
 	if err != nil {
 		return err
 	}
 
-	refused, err := d.refuseStranger(ctx)
+	leg, err := d.bindLeg(1)
 	if err != nil {
 		return err
 	}
 
-	if err := d.streamBothWays(conns); err != nil {
-		return err
-	}
-
-	err = d.awaitCounters(ctx, wantStreams(conns, refused))
+	conn, err := dial(ctx, port)
 	if err != nil {
-		return err
+		return fmt.Errorf("connect to port1: %w", err)
 	}
 
-	return d.stopSocket(ctx, d.socket.SocketId[:prefixDigits])
-}
-
-// connect connects to a leg's port and waits until the leg is pinned.
-func (d *demo) connect(ctx context.Context, program string,
-	leg int) (*net.TCPConn, error) {
-
-	port, err := d.port(leg)
-	if err != nil {
-		return nil, err
-	}
-
-	conn, err := dialFrom(ctx, loopback, port)
-	if err != nil {
-		return nil, fmt.Errorf("connect to port%d: %w", leg, err)
-	}
-
-	addr := conn.LocalAddr().String()
-	err = d.say("%s's program connects to port%d from %s.", program, leg,
-		addr)
+	token, hello := forgeHello(leg)
+	err = d.say("A stranger at %v connects to port1 and says hello with "+
+		"the token %s, a wrong one.", conn.LocalAddr(), token.Hex())
 	if err == nil {
-		_, err = d.awaitEvent(
-			ctx, d.a, socketrpc.Event_CLIENT_PINNED,
-			func(event *socketrpc.Event) bool {
-				return isPin(
-					event, d.socket.SocketId, uint32(leg),
-					addr,
-				)
-			},
-		)
+		_, err = conn.Write(hello)
 	}
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return errors.Join(err, conn.Close())
 	}
 
-	return conn, nil
+	if err := checkReset(conn); err != nil {
+		return fmt.Errorf("a stranger at port1: %w", err)
+	}
+
+	return d.say("Its connection is reset.")
 }
 
-// dialFrom connects to a port on loopback from an address. Nothing may take
-// longer than clientTimeout on the connection.
-func dialFrom(ctx context.Context, from netip.Addr,
-	port uint16) (*net.TCPConn, error) {
-
-	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(
-		netip.AddrPortFrom(from, 0),
-	)}
+// dial connects to a port on loopback. Nothing may take longer than
+// clientTimeout on the connection.
+func dial(ctx context.Context, port uint16) (*net.TCPConn, error) {
+	var dialer net.Dialer
 	conn, err := dialer.DialContext(
 		ctx, "tcp", netip.AddrPortFrom(loopback, port).String(),
 	)
@@ -151,39 +91,14 @@ func dialFrom(ctx context.Context, from netip.Addr,
 	return conn.(*net.TCPConn), nil
 }
 
-// refuseStranger connects to port1 from another address, and returns how many
-// connections were refused.
-func (d *demo) refuseStranger(ctx context.Context) (uint64, error) {
-	port, err := d.port(1)
-	if err != nil {
-		return 0, err
-	}
-
-	err = checkReset(dialFrom(ctx, strangeAddr, port))
-	switch {
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return 0, d.say("This machine has no %v for a stranger.",
-			strangeAddr)
-
-	case err != nil:
-		return 0, fmt.Errorf("a stranger at port1: %w", err)
-	}
-
-	return 1, d.say("A stranger connects to port1 from %v, and its "+
-		"connection is reset.", strangeAddr)
-}
-
-// checkReset checks that a connection is reset, and closes it. That may come
-// before the client has noticed that there is a connection.
-func checkReset(conn *net.TCPConn, err error) error {
-	if err == nil {
-		_, err = conn.Read(make([]byte, 1))
-		err = errors.Join(err, conn.Close())
-	}
+// checkReset checks that a connection is reset, and closes it.
+func checkReset(conn *net.TCPConn) error {
+	_, err := conn.Read(make([]byte, 1))
+	closeErr := conn.Close()
 
 	switch {
 	case errors.Is(err, syscall.ECONNRESET):
-		return nil
+		return closeErr
 
 	case err == nil:
 		return errors.New("it is served")
@@ -193,50 +108,172 @@ func checkReset(conn *net.TCPConn, err error) error {
 	}
 }
 
-// streamBothWays has A's program send everything that it has and end its side,
-// and B's answer when that has come, over what is half-closed then.
-func (d *demo) streamBothWays(conns [2]*net.TCPConn) error {
-	a, b := conns[0], conns[1]
+// exchangeStreams has a program of A and one of B exchange bytes through
+// socketcli, which at B accepts the offer. Then the counters have to fit, and
+// the socket is stopped.
+func (d *demo) exchangeStreams(ctx context.Context) (err error) {
+	var pipes [2]*pipe
+	defer func() {
+		for _, p := range pipes {
+			if p != nil {
+				err = errors.Join(err, p.close())
+			}
+		}
+	}()
+
+	pipes[0], err = d.startPipe(ctx, d.a, d.socket.SocketId)
+	if err != nil {
+		return err
+	}
+
+	pipes[1], err = d.startPipe(ctx, d.b, d.offerID)
+	if err != nil {
+		return err
+	}
+
+	var clients [2]string
+	procs := []*regtest.Process{pipes[0].proc, pipes[1].proc}
+	err = whileNoneFails(ctx, procs, func(ctx context.Context) error {
+		addrs, err := d.awaitStreams(ctx)
+		if err != nil {
+			return err
+		}
+		clients = addrs
+
+		return d.streamBothWays(ctx, pipes)
+	})
+	if err != nil {
+		return err
+	}
+
+	err = d.awaitCounters(ctx, wantStreams(clients))
+	if err != nil {
+		return err
+	}
+
+	err = d.say("bandwidth counts how often a leg had to wait, because " +
+		"the socket passes no more\nbytes per second than its limit: " +
+		"of TCP nothing is dropped for that.")
+	if err != nil {
+		return err
+	}
+
+	return d.stopSocket(ctx, d.socket.SocketId[:prefixDigits])
+}
+
+// awaitStreams waits, in whatever order, for the events that both legs have
+// taken a client, and that B has accepted the offer. It returns the addresses
+// of the clients.
+func (d *demo) awaitStreams(ctx context.Context) ([2]string, error) {
+	var clients [2]string
+	hasAccepted := false
+	for !hasAccepted || clients[0] == "" || clients[1] == "" {
+		line, event, err := nextEvent(ctx, d.a)
+		if err != nil {
+			return clients, fmt.Errorf("wait for two clients and "+
+				"the acceptance: %w", err)
+		}
+
+		switch {
+		case event.Type == socketrpc.Event_OFFER_ACCEPTED &&
+			event.ReplyToId == d.offerID:
+
+			hasAccepted = true
+
+		case event.Type == socketrpc.Event_CLIENT_PINNED &&
+			event.SocketId == d.socket.SocketId:
+
+			pin, err := firstPin(event)
+			if err != nil {
+				return clients, err
+			}
+			clients[pin.Leg-1] = pin.ClientAddr
+
+		default:
+			continue
+		}
+
+		if err := d.sayEvent(d.a, line); err != nil {
+			return clients, err
+		}
+	}
+
+	return clients, nil
+}
+
+// streamBothWays has A's program send everything that it has and end, and B's
+// answer when that has come. Then the pipes end, with nothing left in them.
+func (d *demo) streamBothWays(ctx context.Context, pipes [2]*pipe) error {
+	a, b := pipes[0], pipes[1]
 	began := time.Now()
 
-	err := passStream(a, b, seedA, streamSize)
+	err := passStream(a.stdin, b.stdout, seedA, streamSize)
 	if err != nil {
 		return fmt.Errorf("from A's program to B's: %w", err)
 	}
 
-	err = passStream(b, a, seedB, answerSize)
+	err = passStream(b.stdin, a.stdout, seedB, answerSize)
 	if err != nil {
 		return fmt.Errorf("from B's program to A's: %w", err)
 	}
+	took := time.Since(began)
 
-	return d.say("A's program sends %d bytes and ends its side. All of "+
-		"them come out at B's\nprogram, and the end; it answers with "+
-		"%d bytes and the end. That took %v.", streamSize, answerSize,
-		time.Since(began).Round(time.Millisecond))
+	// Each ends when both ends have come through it.
+	for _, p := range pipes {
+		if err := p.proc.WaitExit(ctx); err != nil {
+			return err
+		}
+
+		if err := checkEnd(p.stdout); err != nil {
+			return fmt.Errorf("out of a pipe: %w", err)
+		}
+	}
+
+	return d.say("A's program writes %d bytes and ends. They come out of "+
+		"B's pipe. B's program\nanswers with %d bytes and ends. They "+
+		"come out of A's pipe. That took %v.\nBoth ends have come "+
+		"through: both pipes have ended.", streamSize, answerSize,
+		took.Round(time.Millisecond))
 }
 
-// passStream writes size bytes into one connection, ends its side, and compares
-// what comes out of the other until the end.
-func passStream(from, to *net.TCPConn, seed uint64, size int) error {
+// passStream writes size bytes, ends, and compares what comes out at the other
+// side.
+func passStream(in io.WriteCloser, out io.Reader, seed uint64, size int) error {
 	sent := stream(seed, size)
 
 	written := make(chan error, 1)
 	go func() {
-		_, err := from.Write(sent)
-		written <- errors.Join(err, from.CloseWrite())
+		_, err := in.Write(sent)
+		written <- errors.Join(err, in.Close())
 	}()
 
-	received, err := io.ReadAll(to)
+	received := make([]byte, size)
+	n, err := io.ReadFull(out, received)
 	if err := errors.Join(err, <-written); err != nil {
-		return err
+		return fmt.Errorf("%d bytes came of %d: %w", n, size, err)
 	}
 
 	if !bytes.Equal(sent, received) {
-		return fmt.Errorf("%w: %d bytes came of %d, or they differ",
-			errForeign, len(received), len(sent))
+		return fmt.Errorf("%w: %d bytes came, but others", errForeign,
+			size)
 	}
 
 	return nil
+}
+
+// checkEnd checks that nothing else comes out than the end.
+func checkEnd(out io.Reader) error {
+	n, err := out.Read(make([]byte, 1))
+	switch {
+	case n > 0:
+		return fmt.Errorf("%w: more than that came", errForeign)
+
+	case err != io.EOF:
+		return fmt.Errorf("the end has not come: %w", err)
+
+	default:
+		return nil
+	}
 }
 
 // stream returns the bytes that the sender with the given seed sends. The size
@@ -252,21 +289,22 @@ func stream(seed uint64, size int) []byte {
 	return buf
 }
 
-// wantStreams returns what the socket has to count when one pair has ended and
-// strangers were refused at leg 1.
-func wantStreams(conns [2]*net.TCPConn, refused uint64) [2]legCounts {
+// wantStreams returns what the socket has to count when the pair of the two
+// clients has ended and a stranger was refused at leg 1.
+func wantStreams(clients [2]string) [2]legCounts {
 	passed := [2]uint64{streamSize, answerSize}
 
 	var legs [2]legCounts
 	for i := range legs {
 		legs[i] = legCounts{
-			client:   conns[i].LocalAddr().String(),
+			client:   clients[i],
 			bytesIn:  passed[i],
 			bytesOut: passed[1-i],
 			accepted: 1,
+			paced:    true,
 		}
 	}
-	legs[0].drops = map[string]uint64{dropStranger: refused}
+	legs[0].drops = map[string]uint64{dropBadBind: 1}
 
 	return legs
 }
@@ -274,7 +312,7 @@ func wantStreams(conns [2]*net.TCPConn, refused uint64) [2]legCounts {
 // checkPortFree checks that nobody has a TCP port: that it can be opened on all
 // addresses, and that a connection to it is refused.
 func checkPortFree(ctx context.Context, port uint16) error {
-	conn, err := dialFrom(ctx, loopback, port)
+	conn, err := dial(ctx, port)
 	if err == nil {
 		return errors.Join(
 			errors.New("a connection to it is accepted"),

@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"sync"
 	"time"
 
 	"github.com/socketd/socketd/internal/regtest"
+	"github.com/socketd/socketd/relay/bind"
 	"github.com/socketd/socketd/socketrpc"
 	"golang.org/x/sync/errgroup"
 )
@@ -20,8 +19,8 @@ const (
 	// alone.
 	injectFirst = 50
 
-	// injectAhead is how many packets strangers send to each port before
-	// the exchange begins, so that it never runs without them.
+	// injectAhead is how many packets each stranger sends before the
+	// exchange begins, so that it never runs without them.
 	injectAhead = 10
 
 	// injectInterval is the time between two of a stranger's packets while
@@ -29,170 +28,47 @@ const (
 	// must not fill.
 	injectInterval = time.Millisecond
 
-	// clientTimeout is how long nothing may come at a client.
-	clientTimeout = 30 * time.Second
-
 	// settleTime is how long the counters may take to be right after the
 	// last packet was sent, and settleInterval how often they are looked
 	// at: what a client has received may not be counted yet, and what a
 	// stranger has sent may not be received yet.
 	settleTime     = 5 * time.Second
 	settleInterval = 50 * time.Millisecond
-
-	// The seeds of the two clients.
-	seedA = 0xa11ce
-	seedB = 0xb0b
 )
-
-// udpClient is a client that runs as a process.
-type udpClient struct {
-	proc *regtest.Process
-
-	// addr is the client's address, which its leg is to be pinned to.
-	addr string
-
-	// summary is what it did, once it has ended.
-	summary clientSummary
-}
-
-var (
-	// clientHello is the line with a client's address.
-	clientHello = regexp.MustCompile(`^.*` + helloLine + ` (\S+)$`)
-
-	// clientHeard is the line of a client that has heard the other one.
-	clientHeard = regexp.MustCompile(`^.*` + heardLine + `$`)
-
-	// clientResult is the line with a client's summary.
-	clientResult = regexp.MustCompile(`^\{.*\}$`)
-)
-
-// startClient starts a client and waits until its leg is pinned to it. The
-// client sends the first window only when its standard input ends, if one is
-// given.
-func (d *demo) startClient(ctx context.Context, cfg clientConfig, leg uint32,
-	stdin *os.File) (*udpClient, error) {
-
-	args := clientArgs(cfg, stdin != nil)
-	err := d.say("$ socketdev %s &", shellJoin(args))
-	if err != nil {
-		return nil, err
-	}
-
-	proc, err := d.start(ctx, regtest.ProcessConfig{
-		Name:    cfg.name,
-		Path:    d.self,
-		Args:    args,
-		Stdin:   stdin,
-		LogFile: d.lab.file(d.a.node, cfg.name+".log"),
-	})
-	if err != nil {
-		return nil, err
-	}
-
-	match, err := proc.WaitLine(ctx, clientHello)
-	if err != nil {
-		return nil, err
-	}
-	c := &udpClient{proc: proc, addr: match[1]}
-
-	if err := d.say("%s", match[0]); err != nil {
-		return nil, err
-	}
-
-	_, err = d.awaitEvent(
-		ctx, d.a, socketrpc.Event_CLIENT_PINNED,
-		func(event *socketrpc.Event) bool {
-			return isPin(event, d.socket.SocketId, leg, c.addr)
-		},
-	)
-
-	return c, err
-}
-
-// isPin says whether an event tells that a leg was pinned to a client.
-func isPin(event *socketrpc.Event, socketID string, leg uint32,
-	client string) bool {
-
-	var pin struct {
-		Leg        uint32 `json:"leg"`
-		ClientAddr string `json:"client_addr"`
-	}
-	if err := json.Unmarshal(event.Data, &pin); err != nil {
-		return false
-	}
-
-	return event.SocketId == socketID && pin.Leg == leg &&
-		pin.ClientAddr == client
-}
-
-// finish waits until the client has done its work and reads its summary.
-func (c *udpClient) finish(ctx context.Context) (string, error) {
-	if err := c.proc.WaitExit(ctx); err != nil {
-		return "", err
-	}
-
-	match, err := c.proc.WaitLine(ctx, clientResult)
-	if err != nil {
-		return "", err
-	}
-
-	if err := json.Unmarshal([]byte(match[0]), &c.summary); err != nil {
-		return "", fmt.Errorf("summary of a client: %w", err)
-	}
-
-	return match[0], nil
-}
 
 // pinFirst lets A's client take port1, and then a stranger try it.
 func (d *demo) pinFirst(ctx context.Context) error {
-	port, err := d.port(1)
+	cfg, err := d.clientConfig(1)
 	if err != nil {
 		return err
 	}
 
-	d.clientA, err = d.startClient(ctx, clientConfig{
-		name:     "client-a",
-		port:     port,
-		count:    demoCount,
-		window:   demoWindow,
-		seed:     seedA,
-		peerSeed: seedB,
-		timeout:  clientTimeout,
-	}, 1, nil)
+	d.clientA, err = d.startClient(ctx, cfg, nil)
 	if err != nil {
 		return err
 	}
 
-	s, err := newStranger(ctx, port)
+	s, err := d.meetStranger(1)
 	if err != nil {
 		return err
 	}
 
-	for range injectFirst {
-		if err := s.inject(); err != nil {
-			return errors.Join(err, s.close())
-		}
-	}
-	d.injected[0] += s.injected
-
-	return errors.Join(
-		d.say("A stranger at %v sends %d packets to port1.", s.addr(),
-			s.injected),
-		s.close(),
-	)
+	return d.intrude(s, injectFirst)
 }
 
 // exchange lets B's client take port2, and both exchange datagrams while
 // strangers send to both ports.
-func (d *demo) exchange(ctx context.Context) (err error) {
-	ports := make([]uint16, 2)
-	for i := range ports {
-		ports[i], err = d.port(i + 1)
-		if err != nil {
-			return err
-		}
+func (d *demo) exchange(ctx context.Context) error {
+	cfg, err := d.clientConfig(2)
+	if err != nil {
+		return err
 	}
 
+	return d.exchangeAs(ctx, cfg)
+}
+
+// exchangeAs is exchange with a client of B's that does as it is told.
+func (d *demo) exchangeAs(ctx context.Context, cfg clientConfig) (err error) {
 	// B's client waits for the end of its input, until the strangers are
 	// at it.
 	stdin, input, err := os.Pipe()
@@ -204,15 +80,7 @@ func (d *demo) exchange(ctx context.Context) (err error) {
 		err = errors.Join(err, begin())
 	}()
 
-	d.clientB, err = d.startClient(ctx, clientConfig{
-		name:     "client-b",
-		port:     ports[1],
-		count:    demoCount,
-		window:   demoWindow,
-		seed:     seedB,
-		peerSeed: seedA,
-		timeout:  clientTimeout,
-	}, 2, stdin)
+	d.clientB, err = d.startClient(ctx, cfg, stdin)
 	if err := errors.Join(err, stdin.Close()); err != nil {
 		return err
 	}
@@ -228,25 +96,56 @@ func (d *demo) exchange(ctx context.Context) (err error) {
 		}
 	}
 
-	injected, err := injectDuring(ctx, ports, func(
-		ctx context.Context) error {
+	strangers, err := d.meetStrangers()
+	if err != nil {
+		return err
+	}
 
+	err = injectDuring(ctx, strangers, func(ctx context.Context) error {
 		if err := begin(); err != nil {
 			return fmt.Errorf("begin the exchange: %w", err)
 		}
 
-		return d.finishClients(ctx)
+		procs := []*regtest.Process{d.clientA.proc, d.clientB.proc}
+
+		return whileNoneFails(ctx, procs, func(
+			ctx context.Context) error {
+
+			if cfg.moveAfter > 0 {
+				err := d.awaitMove(ctx, d.clientB)
+				if err != nil {
+					return err
+				}
+			}
+
+			return d.finishClients(ctx)
+		})
 	})
 	if err != nil {
 		return err
 	}
 
-	for i, n := range injected {
-		d.injected[i] += n
+	return d.sayIntrusions(strangers)
+}
+
+// sayIntrusions tells what strangers sent during an exchange.
+func (d *demo) sayIntrusions(strangers []*stranger) error {
+	var sent [2]intrusions
+	for _, s := range strangers {
+		s.note(&sent)
 	}
 
-	return d.say("Meanwhile strangers sent %d packets to port1 and %d to "+
-		"port2.", injected[0], injected[1])
+	err := d.say("Meanwhile strangers sent %d packets to port1 and %d to "+
+		"port2.", sent[0].packets, sent[1].packets)
+	if err != nil || sent == [2]intrusions{
+		{packets: sent[0].packets}, {packets: sent[1].packets},
+	} {
+
+		return err
+	}
+
+	return d.say("Others said hello with a wrong token, %d times to port1 "+
+		"and %d times to port2.", sent[0].binds, sent[1].binds)
 }
 
 // finishClients waits until both clients have done their work, and shows and
@@ -268,27 +167,109 @@ func (d *demo) finishClients(ctx context.Context) error {
 	)
 }
 
-// injectDuring sends strangers' packets to the ports, and once it is at it
-// calls run and goes on until that returns. It returns how many were sent to
-// each port.
-func injectDuring(ctx context.Context, ports []uint16,
-	run func(context.Context) error) (injected []uint64, err error) {
+// meetStranger opens the port of a stranger at a leg who has no token. It stays
+// open until the counters tell that all that was sent has come.
+func (d *demo) meetStranger(leg int) (*stranger, error) {
+	port, err := d.port(leg)
+	if err != nil {
+		return nil, err
+	}
 
-	strangers := make([]*stranger, 0, len(ports))
-	defer func() {
-		for _, s := range strangers {
-			injected = append(injected, s.injected)
-			err = errors.Join(err, s.close())
+	s, err := newStranger(port, leg)
+	if err != nil {
+		return nil, err
+	}
+	d.strangers = append(d.strangers, s)
+
+	return s, nil
+}
+
+// meetForger is meetStranger for one who has a wrong token, which is returned.
+func (d *demo) meetForger(leg int) (*stranger, bind.Token, error) {
+	port, err := d.port(leg)
+	if err != nil {
+		return nil, bind.Token{}, err
+	}
+
+	name, err := d.bindLeg(leg)
+	if err != nil {
+		return nil, bind.Token{}, err
+	}
+
+	s, token, err := newForger(port, name)
+	if err != nil {
+		return nil, bind.Token{}, err
+	}
+	d.strangers = append(d.strangers, s)
+
+	return s, token, nil
+}
+
+// meetStrangers opens the ports of strangers at both legs: one each without a
+// token, and one each with a wrong one if the legs have tokens.
+func (d *demo) meetStrangers() ([]*stranger, error) {
+	var strangers []*stranger
+	for i, token := range d.tokens {
+		s, err := d.meetStranger(i + 1)
+		if err != nil {
+			return nil, err
 		}
-	}()
+		strangers = append(strangers, s)
 
-	for _, port := range ports {
-		s, err := newStranger(ctx, port)
+		if token.IsZero() {
+			continue
+		}
+
+		s, _, err = d.meetForger(i + 1)
 		if err != nil {
 			return nil, err
 		}
 		strangers = append(strangers, s)
 	}
+
+	return strangers, nil
+}
+
+// intrude has a stranger send so many packets.
+func (d *demo) intrude(s *stranger, count int) error {
+	for range count {
+		if err := s.inject(); err != nil {
+			return err
+		}
+	}
+
+	return d.say("A stranger at %v sends %d packets to port%d.", s.addr(),
+		s.injected, s.leg)
+}
+
+// injected returns how much strangers have sent to the ports of the socket.
+func (d *demo) injected() [2]intrusions {
+	sent := d.dismissed
+	for _, s := range d.strangers {
+		s.note(&sent)
+	}
+
+	return sent
+}
+
+// dismissStrangers closes the strangers' ports. It is for when the relay has
+// counted all that they have sent.
+func (d *demo) dismissStrangers() error {
+	d.dismissed = d.injected()
+	strangers := d.strangers
+	d.strangers = nil
+
+	if err := dismiss(strangers); err != nil {
+		return err
+	}
+
+	return d.say("Nobody has answered the strangers.")
+}
+
+// injectDuring sends strangers' packets, and once it is at it calls run and
+// goes on until that returns.
+func injectDuring(ctx context.Context, strangers []*stranger,
+	run func(context.Context) error) error {
 
 	done, ahead := make(chan struct{}), make(chan struct{})
 	group, ctx := errgroup.WithContext(ctx)
@@ -326,19 +307,23 @@ func injectDuring(ctx context.Context, ports []uint16,
 		}
 	})
 
-	return nil, group.Wait()
+	return group.Wait()
 }
 
 // checkCounters compares what A's socketd counted with what was sent.
 func (d *demo) checkCounters(ctx context.Context) error {
 	want := wantLegs(
-		&d.clientA.summary, &d.clientB.summary, d.injected,
+		&d.clientA.summary, &d.clientB.summary, d.injected(),
 	)
 	if err := d.awaitCounters(ctx, want); err != nil {
 		return err
 	}
 
-	return d.sayCounters(want)
+	if err := d.sayCounters(want); err != nil {
+		return err
+	}
+
+	return d.dismissStrangers()
 }
 
 // awaitCounters waits until A's socketd has counted what it should, and shows
@@ -374,10 +359,15 @@ func (d *demo) awaitCounters(ctx context.Context, want [2]legCounts) error {
 // sayCounters puts into words what the socket has to count.
 func (d *demo) sayCounters(want [2]legCounts) error {
 	for i, leg := range want {
+		wrong := ""
+		if n := leg.drops[dropBadBind]; n > 0 {
+			wrong = fmt.Sprintf(" and %d with a wrong token", n)
+		}
+
 		err := d.say("leg %d, by what was sent: %d packets in, %d "+
-			"out; dropped: %d of strangers, %d that came before "+
+			"out; dropped: %d of strangers%s, %d that came before "+
 			"the other leg had a client", i+1, leg.packetsIn,
-			leg.packetsOut, leg.drops[dropStranger],
+			leg.packetsOut, leg.drops[dropStranger], wrong,
 			leg.drops[dropNoClient])
 		if err != nil {
 			return err

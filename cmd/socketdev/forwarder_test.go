@@ -6,11 +6,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/socketd/socketd/relay/bind"
 	"github.com/stretchr/testify/require"
 )
 
 // forwarder is a plain UDP relay with two ports. Each is pinned to its first
-// source, and what that sends leaves at the other port.
+// source, or if it has a token to whoever has bound last, and what that sends
+// leaves at the other port.
 type forwarder struct {
 	conns [2]*net.UDPConn
 
@@ -19,9 +21,11 @@ type forwarder struct {
 	// empty.
 	mangle func(port, number int, packet []byte) [][]byte
 
-	// mu guards what follows: the client of each port, and how many packets
-	// came from it, left to it, and came when the other port had none.
+	// mu guards what follows: the key of each port that has a token, the
+	// client of each port, and how many packets came from it, left to it,
+	// came when the other port had none, and came from elsewhere.
 	mu       sync.Mutex
+	keys     [2]*bind.Key
 	clients  [2]netip.AddrPort
 	in       [2]uint64
 	bytesIn  [2]uint64
@@ -67,6 +71,48 @@ func newForwarder(t *testing.T,
 	return f
 }
 
+// want makes the forwarder want tokens, and returns them.
+func (f *forwarder) want() [2]bind.Token {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	tokens := [2]bind.Token{{1}, {2}}
+	for i, token := range tokens {
+		f.keys[i] = bind.NewKey(exampleLeg(uint8(i+1)), token)
+	}
+
+	return tokens
+}
+
+// shakeHands answers a message of the handshake, and pins a port to whoever has
+// bound. It reports false if a packet is no such message.
+func (f *forwarder) shakeHands(port int, from netip.AddrPort,
+	packet []byte) bool {
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	key := f.keys[port]
+	if key == nil || !bind.IsMessage(packet) || !key.Verify(packet) {
+		return false
+	}
+
+	message, err := bind.Decode(packet)
+	if err != nil {
+		return false
+	}
+	if message.Type == bind.Bind {
+		f.clients[port] = from
+	}
+
+	// The answer to a type is the next one.
+	message.Type++
+	message.Addr = from
+	_, _ = f.conns[port].WriteToUDPAddrPort(message.Append(nil, key), from)
+
+	return true
+}
+
 // port returns the number of a port.
 func (f *forwarder) port(i int) uint16 {
 	return f.conns[i].LocalAddr().(*net.UDPAddr).AddrPort().Port()
@@ -79,6 +125,10 @@ func (f *forwarder) forward(port int) {
 		n, from, err := f.conns[port].ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
+		}
+
+		if f.shakeHands(port, from, buf[:n]) {
+			continue
 		}
 
 		packets := [][]byte{buf[:n]}
@@ -97,7 +147,7 @@ func (f *forwarder) pass(port int, from netip.AddrPort, size int,
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	if !f.clients[port].IsValid() {
+	if !f.clients[port].IsValid() && f.keys[port] == nil {
 		f.clients[port] = from
 	}
 	if f.clients[port] != from {

@@ -16,6 +16,7 @@ func main() {
 		stdin:   os.Stdin,
 		stdout:  os.Stdout,
 		stderr:  os.Stderr,
+		getenv:  os.Getenv,
 		signals: signals,
 	}
 

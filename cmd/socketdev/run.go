@@ -54,6 +54,9 @@ type program struct {
 	stdout io.Writer
 	stderr io.Writer
 
+	// getenv returns the value of an environment variable.
+	getenv func(string) string
+
 	// signals delivers the user's interrupts: the first one ends the
 	// command in order, the second one at once.
 	signals <-chan os.Signal

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,11 @@ import (
 	"github.com/socketd/socketd/internal/regtest"
 	"github.com/stretchr/testify/require"
 )
+
+// noEnv is an environment without variables.
+func noEnv(string) string {
+	return ""
+}
 
 // runProgram runs a command line and returns the exit code and what was
 // printed on each stream.
@@ -24,6 +30,7 @@ func runProgram(signals <-chan os.Signal, args ...string) (int, string,
 		stdin:   strings.NewReader(""),
 		stdout:  &stdout,
 		stderr:  &stderr,
+		getenv:  noEnv,
 		signals: signals,
 	}
 	code := p.run(append([]string{"socketdev"}, args...))
@@ -36,6 +43,9 @@ func TestUsage(t *testing.T) {
 	client := []string{
 		"udp-client", "--port=1", "--count=1", "--window=1",
 	}
+	bound := slices.Concat(client, []string{
+		"--socketid=" + strings.Repeat("5c", 32),
+	})
 
 	for _, test := range []struct {
 		args []string
@@ -55,6 +65,17 @@ func TestUsage(t *testing.T) {
 		{append(client, "--count=0"), "--count: 0"},
 		{append(client, "--window=-1"), "--window: -1"},
 		{append(client, "--timeout=0s"), "--timeout: 0s"},
+		{append(client, "--moveafter=-1"), "--moveafter: -1"},
+		{append(client, "--moveafter=1"), "leaves no window"},
+		{append(client, "--count=2", "--moveafter=1"), "not bind"},
+		{append(client, "--socketid=5c"), `--socketid: "5c" is not 64`},
+		{append(client, "--socketid=x"), `--socketid: "x" is not 64`},
+		{bound, "--leg: 0 is not 1 or 2"},
+		{slices.Concat(bound, []string{"--leg=3"}), "--leg: 3 is not"},
+		{
+			slices.Concat(bound, []string{"--leg=1"}),
+			"SOCKETDEV_TOKEN: no token",
+		},
 	} {
 		code, stdout, stderr := runProgram(nil, test.args...)
 		require.Equal(t, exitUsage, code, "%v", test.args)
@@ -220,4 +241,5 @@ func TestGuide(t *testing.T) {
 	require.Contains(t, lines[3], "/path with/bin/socketcli")
 	require.Contains(t, lines[4], "/path with/bin/lncli")
 	require.Contains(t, guide(l), "socketcli-a send $PUBKEY_B")
+	require.Contains(t, guide(l), "\nsocketcli-b pipe <socket_id> ")
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/socketd/socketd/relay/bind"
+	relayclient "github.com/socketd/socketd/relay/client"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -30,6 +32,7 @@ const (
 const (
 	helloLine = "says hello from"
 	heardLine = "hears the other client"
+	moveLine  = "moves from"
 )
 
 var (
@@ -42,13 +45,23 @@ var (
 )
 
 // clientConfig says what a client exchanges. It needs to know nothing of
-// Lightning or socketd: a port is enough.
+// Lightning or socketd: a port is enough, and a token where the leg wants one.
 type clientConfig struct {
 	// name is what its lines begin with.
 	name string
 
 	// port is the port on loopback that it talks to.
 	port uint16
+
+	// leg is the leg that the port is of, and token the one that the client
+	// binds with. It does not bind if it has none.
+	leg   bind.Leg
+	token bind.Token
+
+	// moveAfter is how many datagrams a client that binds has sent when it
+	// changes to another port of its own; 0 for never. There is at least a
+	// window to send after them.
+	moveAfter int
 
 	// count is how many datagrams go each way, in windows of the given
 	// number: the next window is sent when the other client's same one has
@@ -69,6 +82,10 @@ type clientSummary struct {
 	Name string `json:"name"`
 	Addr string `json:"addr"`
 
+	// MovedFrom is the address that the client had before, empty if it has
+	// never moved.
+	MovedFrom string `json:"moved_from,omitempty"`
+
 	Sent          uint64 `json:"sent"`
 	BytesSent     uint64 `json:"bytes_sent"`
 	Received      uint64 `json:"received"`
@@ -88,9 +105,12 @@ type clientSummary struct {
 
 // client is one side of an exchange.
 type client struct {
-	cfg  clientConfig
-	out  io.Writer
-	conn *net.UDPConn
+	cfg clientConfig
+	out io.Writer
+
+	// conn is what it talks through, and bound the same if it is bound.
+	conn  net.Conn
+	bound *relayclient.PacketConn
 
 	// hold is waited for once before the first window is sent.
 	hold func() error
@@ -101,9 +121,18 @@ type client struct {
 	heard    chan struct{}
 	complete chan struct{}
 
-	// The sender's part of the summary, and the receiver's.
-	sent     clientSummary
-	received clientSummary
+	// moving is closed when it is time to move, and moved when that is
+	// done. numSent and numReceived tell how far the client is then.
+	moving      chan struct{}
+	moved       chan struct{}
+	numSent     atomic.Int64
+	numReceived atomic.Int64
+
+	// The sender's part of the summary, the receiver's, and the address
+	// that was moved from.
+	sent      clientSummary
+	received  clientSummary
+	movedFrom string
 
 	// arrived says which datagrams have come, base is the first that has
 	// not. scratch is for expected payloads. All are the receiver's.
@@ -118,30 +147,21 @@ type client struct {
 func runClient(ctx context.Context, cfg clientConfig, out io.Writer,
 	hold func() error) (*clientSummary, error) {
 
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(
-		netip.AddrPortFrom(loopback, cfg.port),
-	))
-	if err != nil {
-		return nil, fmt.Errorf("open port: %w", err)
-	}
-
-	if err := conn.SetReadBuffer(clientBuffer); err != nil {
-		return nil, errors.Join(
-			fmt.Errorf("size receive buffer: %w", err),
-			conn.Close(),
-		)
-	}
-
 	windows := (cfg.count + cfg.window - 1) / cfg.window
 	c := &client{
 		cfg:      cfg,
 		out:      out,
-		conn:     conn,
 		hold:     hold,
 		heard:    make(chan struct{}),
 		complete: make(chan struct{}, windows),
+		moving:   make(chan struct{}),
+		moved:    make(chan struct{}),
 		arrived:  make([]bool, cfg.count),
 		scratch:  make([]byte, maxDatagram),
+	}
+
+	if err := c.open(ctx); err != nil {
+		return nil, err
 	}
 
 	return c.run(ctx)
@@ -159,6 +179,9 @@ func (c *client) run(ctx context.Context) (*clientSummary, error) {
 
 	group.Go(func() error { return c.receiveAll(groupCtx) })
 	group.Go(func() error { return c.sendAll(groupCtx) })
+	if c.cfg.moveAfter > 0 {
+		group.Go(func() error { return c.move(groupCtx) })
+	}
 
 	// The group's context ends with Wait, and so the connection is closed
 	// in any case.
@@ -174,6 +197,7 @@ func (c *client) run(ctx context.Context) (*clientSummary, error) {
 	return &clientSummary{
 		Name:           c.cfg.name,
 		Addr:           c.conn.LocalAddr().String(),
+		MovedFrom:      c.movedFrom,
 		Sent:           c.sent.Sent,
 		BytesSent:      c.sent.BytesSent,
 		HellosSent:     c.sent.HellosSent,
@@ -209,12 +233,8 @@ func (c *client) sendAll(ctx context.Context) error {
 	begin := time.Now()
 	buf := make([]byte, maxDatagram)
 	for number := range c.cfg.count {
-		// In lockstep: the other client's window before this one has
-		// to be in.
-		if number > 0 && number%c.cfg.window == 0 {
-			if err := c.awaitWindow(ctx); err != nil {
-				return err
-			}
+		if err := c.takeTurn(ctx, number); err != nil {
+			return err
 		}
 
 		n, err := c.conn.Write(payload(buf, c.cfg.seed, number))
@@ -223,6 +243,7 @@ func (c *client) sendAll(ctx context.Context) error {
 		}
 		c.sent.Sent++
 		c.sent.BytesSent += uint64(n)
+		c.numSent.Add(1)
 	}
 
 	if err := c.awaitWindow(ctx); err != nil {
@@ -231,6 +252,40 @@ func (c *client) sendAll(ctx context.Context) error {
 	c.sent.Millis = time.Since(begin).Milliseconds()
 
 	return nil
+}
+
+// takeTurn waits until a datagram may be sent.
+func (c *client) takeTurn(ctx context.Context, number int) error {
+	if number == 0 {
+		return nil
+	}
+
+	// Datagrams go on while the client moves.
+	if number == c.cfg.moveAfter {
+		close(c.moving)
+	}
+
+	if number%c.cfg.window != 0 {
+		return nil
+	}
+
+	// In lockstep: the other client's window before this one has to be in.
+	if err := c.awaitWindow(ctx); err != nil {
+		return err
+	}
+
+	// The last window, at least, goes by the other port.
+	isLast := number+c.cfg.window >= c.cfg.count
+	if c.cfg.moveAfter == 0 || !isLast {
+		return nil
+	}
+
+	select {
+	case <-c.moved:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // awaitWindow waits for the next window of the other client.
@@ -369,6 +424,7 @@ func (c *client) mark(number, size int) {
 	c.arrived[number] = true
 	c.received.Received++
 	c.received.BytesReceived += uint64(size)
+	c.numReceived.Add(1)
 	if number != c.base {
 		c.received.Reordered++
 	}

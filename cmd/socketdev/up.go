@@ -93,10 +93,12 @@ nc -u 127.0.0.1 <port2>           # what one types, the other one shows
 socketcli-%[3]s list                  # counts the packets
 socketcli-%[3]s stop
 
-# A TCP socket: what one types, the other one shows, up to ^D or ^C.
-socketcli-%[3]s start --protocol tcp
-nc -N 127.0.0.1 <port1>
-nc -N 127.0.0.1 <port2>
+# A TCP socket, whose legs want tokens: pipe sees to that. What one types, the
+# other one shows, up to ^D in both or ^C.
+socketcli-%[3]s start --protocol tcp  # prints the socket_id
+socketcli-%[3]s send --socket_id <socket_id> $PUBKEY_%[2]s
+socketcli-%[3]s pipe <socket_id>      # in two terminals, type into both:
+socketcli-%[4]s pipe <socket_id>      # accepts the offer
 
 # The same over REST.
 curl --cacert "$TLSCERT_%[1]s" -H "Grpc-Metadata-Macaroon: \

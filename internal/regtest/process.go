@@ -69,6 +69,11 @@ type ProcessConfig struct {
 	// caller's to close, at once if the caller does not use it any more.
 	Stdin *os.File
 
+	// Stdout takes what the process prints on its standard output, which
+	// nothing here looks at then; nil for LogFile. It is the caller's to
+	// close, as Stdin is.
+	Stdout *os.File
+
 	// LogFile takes all that the process prints, appended to what it holds.
 	LogFile string
 
@@ -129,6 +134,9 @@ func Start(ctx context.Context, cfg ProcessConfig) (*Process, error) {
 	cmd.Stdout, cmd.Stderr = out, out
 	if cfg.Stdin != nil {
 		cmd.Stdin = cfg.Stdin
+	}
+	if cfg.Stdout != nil {
+		cmd.Stdout = cfg.Stdout
 	}
 	cmd.SysProcAttr = groupAttr()
 	cmd.Cancel = func() error {

@@ -3,6 +3,7 @@ package regtest
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -303,6 +304,32 @@ func TestStdin(t *testing.T) {
 
 	proc = startChild(t, childConfig(t, "echo"))
 	require.NoError(t, proc.WaitExit(t.Context()))
+}
+
+// TestStdout checks that what a process prints goes where it is told to, byte
+// for byte, up to the end.
+func TestStdout(t *testing.T) {
+	stdin, w, err := os.Pipe()
+	require.NoError(t, err)
+	r, stdout, err := os.Pipe()
+	require.NoError(t, err)
+
+	cfg := childConfig(t, "echo")
+	cfg.Stdin, cfg.Stdout = stdin, stdout
+	proc := startChild(t, cfg)
+	require.NoError(t, errors.Join(stdin.Close(), stdout.Close()))
+
+	const text = "not a line\x00\r\n\n"
+	_, err = w.WriteString(text)
+	require.NoError(t, errors.Join(err, w.Close()))
+	got, err := io.ReadAll(r)
+	require.NoError(t, errors.Join(err, r.Close()))
+	require.Equal(t, text, string(got))
+
+	require.NoError(t, proc.WaitExit(t.Context()))
+	out, err := proc.Output()
+	require.NoError(t, err)
+	require.Empty(t, out)
 }
 
 // TestRestartedDaemon checks that a daemon keeps the output of all its starts,

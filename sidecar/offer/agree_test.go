@@ -49,6 +49,9 @@ type deal struct {
 
 	// Life is for how many seconds the offer is good.
 	Life int
+
+	// ByToken tells that the socket's admission is TOKEN.
+	ByToken bool
 }
 
 // drawWeather draws the weather of a test.
@@ -71,9 +74,10 @@ func drawDeal(t *rapid.T) deal {
 		Decision: rapid.SampledFrom([]string{
 			"", "accept", "reject", "accept twice", "change mind",
 		}).Draw(t, "decision"),
-		Wait: rapid.IntRange(0, 600).Draw(t, "wait"),
-		Stop: rapid.IntRange(0, 600).Draw(t, "stop"),
-		Life: rapid.IntRange(400, 800).Draw(t, "life"),
+		Wait:    rapid.IntRange(0, 600).Draw(t, "wait"),
+		Stop:    rapid.IntRange(0, 600).Draw(t, "stop"),
+		Life:    rapid.IntRange(400, 800).Draw(t, "life"),
+		ByToken: rapid.Bool().Draw(t, "by token"),
 	}
 }
 
@@ -165,23 +169,25 @@ func (d deal) decide(t *testing.T, n *node, id ID) {
 	// of the test.
 	switch d.Decision {
 	case "accept":
-		_, _ = n.Accept(t.Context(), id)
+		_, _, _ = n.Accept(t.Context(), id)
 
 	case "reject":
 		_, _ = n.Reject(t.Context(), id, "no")
 
 	case "accept twice":
-		first, err := n.Accept(t.Context(), id)
+		first, tokens, err := n.Accept(t.Context(), id)
 		if err == nil {
-			again, err := n.Accept(t.Context(), id)
+			again, same, err := n.Accept(t.Context(), id)
 			require.NoError(t, err)
 			require.Equal(t, first.DecisionID, again.DecisionID)
+			require.Equal(t, tokens, same)
+			require.Equal(t, d.ByToken, !tokens[1].IsZero())
 		}
 
 	case "change mind":
 		_, err := n.Reject(t.Context(), id, "no")
 		if err == nil {
-			_, err = n.Accept(t.Context(), id)
+			_, _, err = n.Accept(t.Context(), id)
 			require.ErrorIs(t, err, ErrState)
 		}
 	}
@@ -194,7 +200,12 @@ func play(t *testing.T, we weather, deals []deal) []string {
 	var wrong []string
 	inWorld(t, func(w *world) {
 		t := w.t
-		nodes := map[bool]*node{false: w.add(alice), true: w.add(bob)}
+		limits := DefaultLimits()
+		limits.SocketsPerPeer = len(deals)
+		nodes := map[bool]*node{
+			false: w.addWith(alice, limits, NewMemStore()),
+			true:  w.addWith(bob, limits, NewMemStore()),
+		}
 		ids := make([]ID, len(deals))
 		dealOf := make(map[ID]deal)
 		for i, d := range deals {
@@ -224,6 +235,9 @@ func play(t *testing.T, we weather, deals []deal) []string {
 				false: bob, true: alice,
 			}[d.FromBob])
 			p.SocketID = numID(i)
+			if d.ByToken {
+				p.Admission = ByToken
+			}
 			p.ExpiresAt = start.Add(
 				time.Duration(d.At+d.Life) * time.Second,
 			)
@@ -243,6 +257,8 @@ func play(t *testing.T, we weather, deals []deal) []string {
 				t, ids[i], host, farEnd,
 			)...)
 		}
+		w.requireGranted(nodes[false])
+		w.requireGranted(nodes[true])
 
 		// Whatever is still accepted ends with its socket, and then
 		// nothing is left.
@@ -374,9 +390,10 @@ func TestAgreementCrossing(t *testing.T) {
 				Decision: rapid.SampledFrom([]string{
 					"accept", "reject",
 				}).Draw(rt, "decision"),
-				Wait: rapid.IntRange(0, 5).Draw(rt, "wait"),
-				Stop: rapid.IntRange(0, 8).Draw(rt, "stop"),
-				Life: 400,
+				Wait:    rapid.IntRange(0, 5).Draw(rt, "wait"),
+				Stop:    rapid.IntRange(0, 8).Draw(rt, "stop"),
+				Life:    400,
+				ByToken: true,
 			}
 		}
 
@@ -400,8 +417,11 @@ func TestAgreementAtExpiry(t *testing.T) {
 				Decision: rapid.SampledFrom([]string{
 					"accept", "reject",
 				}).Draw(rt, "decision"),
-				Wait: rapid.IntRange(390, 402).Draw(rt, "wait"),
-				Life: 400,
+				Wait: rapid.IntRange(390, 402).Draw(
+					rt, "wait",
+				),
+				Life:    400,
+				ByToken: i%4 < 2,
 			}
 		}
 

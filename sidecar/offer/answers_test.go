@@ -222,7 +222,7 @@ func TestAcceptRefused(t *testing.T) {
 				w.addStranger(carol)
 				msg := offerMsg(testID(1))
 				w.inject(b, alice, msg)
-				o, err := b.Accept(t.Context(), msg.ID)
+				o, _, err := b.Accept(t.Context(), msg.ID)
 				require.NoError(t, err)
 				b.takeEvents()
 				w.takeSent(bob)

@@ -59,14 +59,15 @@ func TestAccept(t *testing.T) {
 		require.False(t, events[0].MessageID.IsZero())
 
 		// Bob accepts, twice.
-		accepted, err := b.Accept(t.Context(), sent.ID)
+		accepted, tokens, err := b.Accept(t.Context(), sent.ID)
 		require.NoError(t, err)
 		require.Equal(t, StateAccepted, accepted.State)
 		require.False(t, accepted.DecisionID.IsZero())
 
-		again, err := b.Accept(t.Context(), sent.ID)
+		again, _, err := b.Accept(t.Context(), sent.ID)
 		require.NoError(t, err)
 		require.Equal(t, accepted, again)
+		require.Zero(t, tokens)
 		require.Empty(t, b.takeEvents())
 		require.Zero(t, b.NumPending())
 		require.Zero(t, a.NumPending())
@@ -116,7 +117,7 @@ func TestAccept(t *testing.T) {
 				t, n == a, events[0].MessageID.IsZero(),
 			)
 		}
-		_, err = b.Accept(t.Context(), sent.ID)
+		_, _, err = b.Accept(t.Context(), sent.ID)
 		require.ErrorIs(t, err, ErrState)
 		require.ErrorContains(t, err, "CLOSED")
 
@@ -139,7 +140,7 @@ func TestMessages(t *testing.T) {
 		a, b := w.add(alice), w.add(bob)
 
 		o := w.sendOffer(a, proposal(bob))
-		_, err := b.Accept(t.Context(), o.ID)
+		_, _, err := b.Accept(t.Context(), o.ID)
 		require.NoError(t, err)
 		synctest.Wait()
 		require.NoError(t, a.SocketClosed(t.Context(), testSocket, "x"))
@@ -153,7 +154,7 @@ func TestMessages(t *testing.T) {
 			wire.TypeAck, wire.TypeAccept, wire.TypeAck,
 		}, typesOf(fromB))
 
-		require.Equal(t, o.message(), fromA[0].msg(t))
+		require.Equal(t, Record{Offer: o}.message(), fromA[0].msg(t))
 		accept := fromB[1].msg(t).(*wire.Accept)
 		closing := fromA[2].msg(t).(*wire.Close)
 		require.Equal(t, o.ID, fromB[0].msg(t).(*wire.Ack).ReplyTo)
@@ -200,7 +201,7 @@ func TestReject(t *testing.T) {
 		require.Equal(t, StateRejected, events[0].Offer.State)
 		require.Equal(t, "not now", events[0].Offer.Reason)
 
-		_, err = b.Accept(t.Context(), o.ID)
+		_, _, err = b.Accept(t.Context(), o.ID)
 		require.ErrorIs(t, err, ErrState)
 		require.ErrorContains(t, err, "REJECTED")
 
@@ -248,7 +249,7 @@ func TestWithdraw(t *testing.T) {
 			)
 		}
 
-		_, err = b.Accept(t.Context(), o.ID)
+		_, _, err = b.Accept(t.Context(), o.ID)
 		require.ErrorIs(t, err, ErrState)
 		require.ErrorContains(t, err, "WITHDRAWN")
 	})
@@ -279,7 +280,7 @@ func TestExpire(t *testing.T) {
 			require.Zero(t, n.NumPending())
 		}
 
-		_, err := b.Accept(t.Context(), o.ID)
+		_, _, err := b.Accept(t.Context(), o.ID)
 		require.ErrorIs(t, err, ErrState)
 		require.ErrorContains(t, err, "EXPIRED")
 		_, err = b.Reject(t.Context(), o.ID, "")
@@ -292,7 +293,7 @@ func TestExpire(t *testing.T) {
 		w.requireNone(a)
 		w.requireNone(b)
 
-		_, err = b.Accept(t.Context(), o.ID)
+		_, _, err = b.Accept(t.Context(), o.ID)
 		require.ErrorIs(t, err, ErrNotFound)
 	})
 }
@@ -311,7 +312,7 @@ func TestExpireAtOnce(t *testing.T) {
 		b.stop()
 		time.Sleep(time.Until(o.ExpiresAt))
 
-		_, err := b.Accept(t.Context(), o.ID)
+		_, _, err := b.Accept(t.Context(), o.ID)
 		require.ErrorIs(t, err, ErrState)
 		body, err := wire.Encode(&wire.Accept{
 			ID: testID(1), ReplyTo: o.ID,
@@ -347,7 +348,7 @@ func TestDecideUnknown(t *testing.T) {
 		o := w.sendOffer(a, proposal(bob))
 
 		for _, id := range []ID{o.ID, testID(9)} {
-			_, err := a.Accept(t.Context(), id)
+			_, _, err := a.Accept(t.Context(), id)
 			require.ErrorIs(t, err, ErrNotFound)
 			_, err = a.Reject(t.Context(), id, "")
 			require.ErrorIs(t, err, ErrNotFound)

@@ -90,7 +90,7 @@ func TestResendDecision(t *testing.T) {
 		start := time.Now()
 		w.inject(b, alice, offerMsg(testID(1)))
 		w.inject(b, alice, offerMsg(testID(2)))
-		_, err := b.Accept(t.Context(), testID(1))
+		_, _, err := b.Accept(t.Context(), testID(1))
 		require.NoError(t, err)
 		_, err = b.Reject(t.Context(), testID(2), "no")
 		require.NoError(t, err)
@@ -204,7 +204,7 @@ func TestAckStops(t *testing.T) {
 			o = w.sendOffer(a, proposal(bob))
 		})
 		step(b, wire.TypeAccept, func() {
-			_, err := b.Accept(t.Context(), o.ID)
+			_, _, err := b.Accept(t.Context(), o.ID)
 			require.NoError(t, err)
 		})
 		step(a, wire.TypeClose, func() {

@@ -19,7 +19,7 @@ func TestNotifyMayCall(t *testing.T) {
 		b.deps.Notify = func(e Event) {
 			b.notified(e)
 			if e.Kind == EventReceived {
-				_, err := b.Accept(t.Context(), e.Offer.ID)
+				_, _, err := b.Accept(t.Context(), e.Offer.ID)
 				require.NoError(t, err)
 				offers, err := b.List(t.Context())
 				require.NoError(t, err)

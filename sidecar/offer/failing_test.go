@@ -65,12 +65,12 @@ func (s *failingStore) err(ctx context.Context, method string) error {
 }
 
 // Put implements Store.
-func (s *failingStore) Put(ctx context.Context, o Offer) error {
+func (s *failingStore) Put(ctx context.Context, r Record) error {
 	if err := s.err(ctx, "Put"); err != nil {
 		return err
 	}
 
-	return s.Store.Put(ctx, o)
+	return s.Store.Put(ctx, r)
 }
 
 // Delete implements Store.
@@ -84,17 +84,17 @@ func (s *failingStore) Delete(ctx context.Context, peer PubKey, id ID) error {
 
 // Get implements Store.
 func (s *failingStore) Get(ctx context.Context, peer PubKey,
-	id ID) (Offer, error) {
+	id ID) (Record, error) {
 
 	if err := s.err(ctx, "Get"); err != nil {
-		return Offer{}, err
+		return Record{}, err
 	}
 
 	return s.Store.Get(ctx, peer, id)
 }
 
 // Find implements Store.
-func (s *failingStore) Find(ctx context.Context, id ID) ([]Offer, error) {
+func (s *failingStore) Find(ctx context.Context, id ID) ([]Record, error) {
 	if err := s.err(ctx, "Find"); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (s *failingStore) Find(ctx context.Context, id ID) ([]Offer, error) {
 }
 
 // List implements Store.
-func (s *failingStore) List(ctx context.Context) ([]Offer, error) {
+func (s *failingStore) List(ctx context.Context) ([]Record, error) {
 	if err := s.err(ctx, "List"); err != nil {
 		return nil, err
 	}

@@ -85,8 +85,8 @@ func (m *Manager) onOffer(ctx context.Context, in inbound,
 
 		// An id counts for whoever used it first. From anybody else it
 		// is no accident, and gets no answer.
-		if slices.ContainsFunc(known, func(o Offer) bool {
-			return o.Peer == in.peer && o.Direction == Incoming
+		if slices.ContainsFunc(known, func(r Record) bool {
+			return r.Peer == in.peer && r.Direction == Incoming
 		}) {
 
 			m.ack(in, msg.ID)
@@ -112,7 +112,8 @@ func (m *Manager) onOffer(ctx context.Context, in inbound,
 		return nil
 	}
 
-	err = m.makeRoom(ctx, in.peer, Incoming)
+	r := in.record(msg, now, expiresAt)
+	err = m.makeRoom(ctx, r.Offer)
 	switch {
 	case errors.Is(err, ErrLimit):
 		m.refused(in, refusedLimit, err)
@@ -124,34 +125,42 @@ func (m *Manager) onOffer(ctx context.Context, in inbound,
 		return err
 	}
 
-	o := Offer{
-		ID:        msg.ID,
-		Peer:      in.peer,
-		Direction: Incoming,
-		State:     StatePending,
-		Host:      in.peer,
-		Protocol:  msg.Protocol,
-		Addrs:     msg.Addrs,
-		Port1:     msg.Port1,
-		Port2:     msg.Port2,
-		Legs:      msg.Legs,
-		Label:     msg.Label,
-		ReplyTo:   msg.ReplyTo,
-		SocketID:  msg.SocketID,
-		CreatedAt: now,
-		ExpiresAt: expiresAt,
-	}
-	if err := m.create(ctx, o); err != nil {
+	if err := m.create(ctx, r); err != nil {
 		return err
 	}
 	m.events = append(m.events, Event{
 		Kind:      EventReceived,
 		MessageID: msg.ID,
-		Offer:     o,
+		Offer:     r.Offer,
 	})
 	m.ack(in, msg.ID)
 
 	return nil
+}
+
+// record returns the record of an offer that the peer makes.
+func (in inbound) record(msg *wire.Offer, now, expiresAt time.Time) Record {
+	return Record{
+		Offer: Offer{
+			ID:        msg.ID,
+			Peer:      in.peer,
+			Direction: Incoming,
+			State:     StatePending,
+			Host:      in.peer,
+			Protocol:  msg.Protocol,
+			Addrs:     msg.Addrs,
+			Port1:     msg.Port1,
+			Port2:     msg.Port2,
+			Legs:      msg.Legs,
+			Admission: msg.Admission,
+			Label:     msg.Label,
+			ReplyTo:   msg.ReplyTo,
+			SocketID:  msg.SocketID,
+			CreatedAt: now,
+			ExpiresAt: expiresAt,
+		},
+		Tokens: msg.Tokens,
+	}
 }
 
 // judgeExpiry returns when an offer ends here whose expiry is given in Unix
@@ -180,7 +189,7 @@ func judgeExpiry(expiry uint64, now time.Time) (time.Time, wire.RejectCode) {
 func (m *Manager) onAccept(ctx context.Context, in inbound,
 	msg *wire.Accept) error {
 
-	o, ok, err := m.get(ctx, in.about(msg.ReplyTo), Outgoing)
+	r, ok, err := m.get(ctx, in.about(msg.ReplyTo), Outgoing)
 	if err != nil {
 		return err
 	}
@@ -193,17 +202,17 @@ func (m *Manager) onAccept(ctx context.Context, in inbound,
 
 	// What was acknowledged once is acknowledged again, even if the offer
 	// has ended since.
-	if o.DecisionID == msg.ID {
+	if r.DecisionID == msg.ID {
 		m.refused(in, refusedDuplicate, nil)
 		m.ack(in, msg.ID)
 
 		return nil
 	}
 
-	if o, err = m.expire(ctx, o); err != nil {
+	if r, err = m.expire(ctx, r); err != nil {
 		return err
 	}
-	o, out, err := m.apply(ctx, o, change{
+	r, out, err := m.apply(ctx, r, change{
 		trigger:  triggerAccept,
 		cause:    msg.ID,
 		decision: msg.ID,
@@ -220,9 +229,9 @@ func (m *Manager) onAccept(ctx context.Context, in inbound,
 		return nil
 
 	// The offer was used before it was accepted.
-	case out.verdict == verdictStay && o.DecisionID.IsZero():
-		o.DecisionID = msg.ID
-		if err := m.deps.Store.Put(ctx, o); err != nil {
+	case out.verdict == verdictStay && r.DecisionID.IsZero():
+		r.DecisionID = msg.ID
+		if err := m.deps.Store.Put(ctx, r); err != nil {
 			return fmt.Errorf("put offer: %w", err)
 		}
 
@@ -259,7 +268,7 @@ func (m *Manager) onReject(ctx context.Context, in inbound,
 func (m *Manager) offerRejected(ctx context.Context, in inbound,
 	msg *wire.Reject) (bool, error) {
 
-	o, ok, err := m.get(ctx, in.about(msg.ReplyTo), Outgoing)
+	r, ok, err := m.get(ctx, in.about(msg.ReplyTo), Outgoing)
 	if err != nil || !ok {
 		return false, err
 	}
@@ -274,7 +283,7 @@ func (m *Manager) offerRejected(ctx context.Context, in inbound,
 		c.trigger = triggerRefuse
 		c.reason = refusalReason(msg)
 	}
-	_, out, err := m.apply(ctx, o, c)
+	_, out, err := m.apply(ctx, r, c)
 	if err != nil {
 		return false, err
 	}
@@ -298,12 +307,12 @@ func (m *Manager) answerRejected(ctx context.Context, in inbound,
 
 	over := msg.Code == wire.CodeUnknown || msg.Code == wire.CodeExpired
 	if d.msgType == wire.TypeAccept && over {
-		o, ok, err := m.get(ctx, d.offer, Incoming)
+		r, ok, err := m.get(ctx, d.offer, Incoming)
 		if err != nil {
 			return false, err
 		}
 		if ok {
-			_, _, err = m.apply(ctx, o, change{
+			_, _, err = m.apply(ctx, r, change{
 				trigger: triggerRefuse,
 				cause:   msg.ID,
 				reason:  refusalReason(msg),
@@ -332,7 +341,7 @@ func (m *Manager) onClose(ctx context.Context, in inbound,
 	msg *wire.Close) error {
 
 	key := in.about(msg.ReplyTo)
-	o, err := m.deps.Store.Get(ctx, key.peer, key.id)
+	r, err := m.deps.Store.Get(ctx, key.peer, key.id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		m.refused(in, refusedUnsolicited, nil)
@@ -345,7 +354,7 @@ func (m *Manager) onClose(ctx context.Context, in inbound,
 		return fmt.Errorf("get offer: %w", err)
 	}
 
-	_, out, err := m.apply(ctx, o, change{
+	_, out, err := m.apply(ctx, r, change{
 		trigger: triggerClose,
 		cause:   msg.ID,
 		reason:  msg.Text,
@@ -392,12 +401,12 @@ func (m *Manager) onAck(ctx context.Context, in inbound,
 
 	// The ack of an offer tells something even if we have stopped to send
 	// it. The record knows.
-	o, ok, err := m.get(ctx, in.about(msg.ReplyTo), Outgoing)
+	r, ok, err := m.get(ctx, in.about(msg.ReplyTo), Outgoing)
 	if err != nil {
 		return err
 	}
 	if ok {
-		_, _, err := m.apply(ctx, o, change{
+		_, _, err := m.apply(ctx, r, change{
 			trigger: triggerDelivered,
 			cause:   msg.ID,
 		})

@@ -17,11 +17,22 @@ type Limits struct {
 	// including those that have ended.
 	Records int
 
+	// SocketsPerPeer is how many different sockets of ours may be offered
+	// to one peer at once: an offer that is undecided or accepted counts.
+	SocketsPerPeer int
+
 	// Rate is how many messages per second are read from one peer.
 	Rate float64
 
 	// Burst is how many messages of one peer are read at once.
 	Burst int
+
+	// TotalRate is how many messages per second are read from all peers
+	// together. What Rate and Burst refuse does not count.
+	TotalRate float64
+
+	// TotalBurst is how many messages of all peers are read at once.
+	TotalBurst int
 }
 
 // DefaultLimits returns the limits of version 1.
@@ -31,7 +42,10 @@ func DefaultLimits() Limits {
 		Pending:        1000,
 		RecordsPerPeer: 200,
 		Records:        10000,
+		SocketsPerPeer: 5,
 		Rate:           10,
 		Burst:          30,
+		TotalRate:      1000,
+		TotalBurst:     2000,
 	}
 }

@@ -3,7 +3,6 @@ package offer
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/socketd/socketd/sidecar/wire"
@@ -22,6 +21,7 @@ func numID(n int) ID {
 func limitsWith(change func(*Limits)) Limits {
 	limits := DefaultLimits()
 	limits.Rate, limits.Burst = 1e9, 1e9
+	limits.TotalRate, limits.TotalBurst = 1e9, 1e9
 	change(&limits)
 
 	return limits
@@ -31,7 +31,8 @@ func limitsWith(change func(*Limits)) Limits {
 func TestDefaultLimits(t *testing.T) {
 	require.Equal(t, Limits{
 		PendingPerPeer: 20, Pending: 1000, RecordsPerPeer: 200,
-		Records: 10000, Rate: 10, Burst: 30,
+		Records: 10000, SocketsPerPeer: 5, Rate: 10, Burst: 30,
+		TotalRate: 1000, TotalBurst: 2000,
 	}, DefaultLimits())
 }
 
@@ -67,7 +68,7 @@ func TestPendingPerPeer(t *testing.T) {
 		// Whatever ends the wait of one makes room for another.
 		room := []func(ID){
 			func(id ID) {
-				_, err := a.Accept(t.Context(), id)
+				_, _, err := a.Accept(t.Context(), id)
 				require.NoError(t, err)
 			},
 			func(id ID) {
@@ -139,7 +140,7 @@ func TestRecords(t *testing.T) {
 				w.addStranger(bob)
 				for i := range 3 {
 					w.inject(a, bob, offerMsg(numID(i)))
-					_, err := a.Accept(
+					_, _, err := a.Accept(
 						t.Context(), numID(i),
 					)
 					require.NoError(t, err)
@@ -201,7 +202,7 @@ func TestRecordsOfAnother(t *testing.T) {
 		w.addStranger(bob)
 		w.addStranger(carol)
 		w.inject(a, bob, offerMsg(numID(1)))
-		_, err := a.Accept(t.Context(), numID(1))
+		_, _, err := a.Accept(t.Context(), numID(1))
 		require.NoError(t, err)
 		time.Sleep(2 * time.Hour)
 		w.takeSent(alice)
@@ -250,68 +251,79 @@ func TestRecordsOutgoing(t *testing.T) {
 	})
 }
 
-// TestRate checks how many messages of a peer are read, and that this concerns
-// no other peer.
-func TestRate(t *testing.T) {
+// TestSocketsPerPeer checks how many sockets may be offered to a peer at once,
+// and what ends that.
+func TestSocketsPerPeer(t *testing.T) {
 	inWorld(t, func(w *world) {
-		a, _ := w.add(alice), w.addStranger(bob)
+		t := w.t
+		limits := limitsWith(func(l *Limits) { l.SocketsPerPeer = 2 })
+		a := w.addWith(alice, limits, NewMemStore())
+		w.addStranger(bob)
 		w.addStranger(carol)
-		limits := DefaultLimits()
-		flood := func(n int) {
-			for range n {
-				a.Receive(bob, uint32(wire.TypeRequest), nil)
-			}
+		socket := func(peer PubKey, n int) Proposal {
+			p := proposal(peer)
+			p.SocketID = numID(n)
+
+			return p
+		}
+		full := func() {
+			t.Helper()
+			_, err := a.Manager.Send(t.Context(), socket(bob, 3))
+			require.ErrorIs(t, err, ErrLimit)
+			require.ErrorContains(t, err, "this peer has 2 sockets")
+			require.ErrorContains(t, err, "at most 2 are allowed")
 		}
 
-		flood(limits.Burst)
-		w.requireCounts(a, map[string]uint64{"malformed": 30})
-		flood(5)
-		w.requireCounts(a, map[string]uint64{
-			"malformed": 30, "rate": 5,
-		})
-		a.Receive(carol, uint32(wire.TypeRequest), nil)
+		first := w.sendOffer(a, socket(bob, 1))
+		second := w.sendOffer(a, socket(bob, 2))
+		full()
 
-		// Large ones count as well.
-		time.Sleep(time.Second)
-		for range 10 {
-			a.Receive(bob, uint32(wire.TypeOffer),
-				make([]byte, wire.MaxSize+1))
+		// Another offer of the same socket is none of another one, and
+		// Carol has her own.
+		again := w.sendOffer(a, socket(bob, 2))
+		w.sendOffer(a, socket(carol, 3))
+
+		// Bob's own sockets are his.
+		w.inject(a, bob, offerMsg(numID(100)))
+		w.requireState(a, numID(100), StatePending)
+
+		// An accepted offer counts, however old.
+		w.inject(a, bob, &wire.Accept{ID: newID(), ReplyTo: first.ID})
+		w.requireState(a, first.ID, StateAccepted)
+		full()
+
+		// The second socket is offered twice.
+		decline := func(o Offer) {
+			w.inject(a, bob, &wire.Reject{
+				ID: newID(), ReplyTo: o.ID,
+				Code: wire.CodeDeclined,
+			})
 		}
-		flood(3)
-		w.requireCounts(a, map[string]uint64{
-			"malformed": 31, "rate": 8, "oversized": 10,
-		})
+		decline(second)
+		full()
+		decline(again)
+		third := w.sendOffer(a, socket(bob, 3))
+		w.requireState(a, third.ID, StateSent)
 
-		time.Sleep(time.Hour)
-		flood(limits.Burst + 1)
-		w.requireCounts(a, map[string]uint64{
-			"malformed": 61, "rate": 9, "oversized": 10,
-		})
+		time.Sleep(2 * time.Hour)
+		w.requireState(a, first.ID, StateAccepted)
+		w.sendOffer(a, socket(bob, 4))
+		full()
+		err := a.SocketClosed(t.Context(), numID(1), "")
+		require.NoError(t, err)
+		w.sendOffer(a, socket(bob, 5))
+		full()
 	})
-}
 
-// TestRatedPeers checks that the rate limiter does not grow without bound, and
-// whom it forgets.
-func TestRatedPeers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newRateLimiter(1, 1)
-		peer := func(n int) PubKey {
-			return PubKey{0: 2, 1: byte(n), 2: byte(n >> 8)}
-		}
-		require.True(t, l.allow(bob))
-		for i := range maxRatedPeers - 1 {
-			require.True(t, l.allow(peer(i)))
-			require.False(t, l.allow(peer(i)))
-		}
-		require.False(t, l.allow(bob))
-
-		// The first of the others was silent for longest.
-		require.True(t, l.allow(carol))
-		require.Len(t, l.peers, maxRatedPeers)
-		require.Equal(t, maxRatedPeers, l.order.Len())
-		require.False(t, l.allow(bob))
-		require.True(t, l.allow(peer(0)))
-		require.Len(t, l.peers, maxRatedPeers)
+	inWorld(t, func(w *world) {
+		t := w.t
+		a := w.addWith(alice, limitsWith(func(l *Limits) {
+			l.SocketsPerPeer = 0
+		}), NewMemStore())
+		_, err := a.Manager.Send(t.Context(), proposal(bob))
+		require.ErrorIs(t, err, ErrLimit)
+		require.ErrorContains(t, err, "at most 0 are allowed")
+		w.requireNone(a)
 	})
 }
 
@@ -440,13 +452,20 @@ func TestInvalidProposals(t *testing.T) {
 		"for too long": func(p *Proposal) {
 			p.ExpiresAt = time.Now().Add(MaxLifetime + time.Second)
 		},
-		"no socket":      func(p *Proposal) { p.SocketID = ID{} },
-		"no protocol":    func(p *Proposal) { p.Protocol = 0 },
-		"no address":     func(p *Proposal) { p.Addrs = nil },
-		"no port":        func(p *Proposal) { p.Port2 = 0 },
-		"no leg":         func(p *Proposal) { p.Legs = 0 },
-		"a bad label":    func(p *Proposal) { p.Label = "\u202e" },
-		"too many legs":  func(p *Proposal) { p.Legs = 7 },
+		"no socket":     func(p *Proposal) { p.SocketID = ID{} },
+		"no protocol":   func(p *Proposal) { p.Protocol = 0 },
+		"no address":    func(p *Proposal) { p.Addrs = nil },
+		"no port":       func(p *Proposal) { p.Port2 = 0 },
+		"no admission":  func(p *Proposal) { p.Admission = 2 },
+		"no leg":        func(p *Proposal) { p.Legs = 0 },
+		"a bad label":   func(p *Proposal) { p.Label = "\u202e" },
+		"too many legs": func(p *Proposal) { p.Legs = 7 },
+		"tokens of no leg": func(p *Proposal) {
+			p.Admission, p.Legs = ByToken, 0
+		},
+		"tokens of too many legs": func(p *Proposal) {
+			p.Admission, p.Legs = ByToken, 7
+		},
 		"the same ports": func(p *Proposal) { p.Port1 = p.Port2 },
 	}
 	for name, change := range tests {

@@ -46,6 +46,9 @@ type Deps struct {
 	// changes it.
 	Store Store
 
+	// Opener lets the far ends of TOKEN sockets into their legs.
+	Opener Opener
+
 	// Notify is called for every event. The events of one offer come in
 	// order, and one call at a time is made. It must not block, and may
 	// call the manager.
@@ -76,9 +79,10 @@ type Manager struct {
 	// storeLog limits how often failures of the store are logged.
 	storeLog rate.Sometimes
 
-	// mu guards what follows, and is held while the store is called: what
-	// is read of it stays true until it is written. It is not held while
-	// the messenger or Notify are called.
+	// mu guards what follows, and is held while the store and the opener
+	// are called: what is read of the store stays true until it is written,
+	// and what is granted is what it says. It is not held while the
+	// messenger or Notify are called.
 	mu sync.Mutex
 
 	timers *timers
@@ -109,7 +113,7 @@ func New(cfg Config, deps Deps) *Manager {
 	return &Manager{
 		cfg:      cfg,
 		deps:     deps,
-		limiter:  newRateLimiter(cfg.Limits.Rate, cfg.Limits.Burst),
+		limiter:  newRateLimiter(cfg.Limits),
 		inbound:  make(chan inbound, maxInbound),
 		wake:     make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
@@ -272,13 +276,13 @@ func (m *Manager) attempted(ctx context.Context, d *delivery,
 			err = m.sent(ctx, d.offer)
 
 		// Whoever waits is told, and will not ask for the offer again.
-		case d.waiter != nil && errors.Is(sendErr, ErrNotConnected):
+		case d.undoable() && errors.Is(sendErr, ErrNotConnected):
 			err = m.undo(ctx, d, sendErr)
 		}
 	}
 
 	if !d.gone {
-		d.tell(nil)
+		d.attempted()
 		m.outbox.retry(d, time.Now())
 	}
 

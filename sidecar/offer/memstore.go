@@ -13,8 +13,8 @@ import (
 type MemStore struct {
 	mu sync.Mutex
 
-	// offers are the records by id, and then by peer.
-	offers map[ID]map[PubKey]Offer
+	// records are by id, and then by peer.
+	records map[ID]map[PubKey]Record
 }
 
 // A compile-time check that MemStore is a Store.
@@ -23,19 +23,19 @@ var _ Store = (*MemStore)(nil)
 // NewMemStore returns an empty store.
 func NewMemStore() *MemStore {
 	return &MemStore{
-		offers: make(map[ID]map[PubKey]Offer),
+		records: make(map[ID]map[PubKey]Record),
 	}
 }
 
 // Put adds a record, or replaces the one of the same peer and id.
-func (s *MemStore) Put(_ context.Context, o Offer) error {
+func (s *MemStore) Put(_ context.Context, r Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.offers[o.ID] == nil {
-		s.offers[o.ID] = make(map[PubKey]Offer)
+	if s.records[r.ID] == nil {
+		s.records[r.ID] = make(map[PubKey]Record)
 	}
-	s.offers[o.ID][o.Peer] = o
+	s.records[r.ID][r.Peer] = r
 
 	return nil
 }
@@ -45,44 +45,44 @@ func (s *MemStore) Delete(_ context.Context, peer PubKey, id ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	delete(s.offers[id], peer)
-	if len(s.offers[id]) == 0 {
-		delete(s.offers, id)
+	delete(s.records[id], peer)
+	if len(s.records[id]) == 0 {
+		delete(s.records, id)
 	}
 
 	return nil
 }
 
 // Get returns the record of a peer and id, or ErrNotFound.
-func (s *MemStore) Get(_ context.Context, peer PubKey, id ID) (Offer, error) {
+func (s *MemStore) Get(_ context.Context, peer PubKey, id ID) (Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	o, ok := s.offers[id][peer]
+	r, ok := s.records[id][peer]
 	if !ok {
-		return Offer{}, fmt.Errorf("%w: %s", ErrNotFound, id)
+		return Record{}, fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
 
-	return o, nil
+	return r, nil
 }
 
 // Find returns the records of an id, whoever the peer is.
-func (s *MemStore) Find(_ context.Context, id ID) ([]Offer, error) {
+func (s *MemStore) Find(_ context.Context, id ID) ([]Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	return slices.Collect(maps.Values(s.offers[id])), nil
+	return slices.Collect(maps.Values(s.records[id])), nil
 }
 
 // List returns all records, in no order.
-func (s *MemStore) List(_ context.Context) ([]Offer, error) {
+func (s *MemStore) List(_ context.Context) ([]Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	var offers []Offer
-	for _, byPeer := range s.offers {
-		offers = slices.AppendSeq(offers, maps.Values(byPeer))
+	var records []Record
+	for _, byPeer := range s.records {
+		records = slices.AppendSeq(records, maps.Values(byPeer))
 	}
 
-	return offers, nil
+	return records, nil
 }

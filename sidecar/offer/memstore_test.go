@@ -11,6 +11,11 @@ import (
 func TestMemStore(t *testing.T) {
 	ctx := t.Context()
 	s := NewMemStore()
+	record := func(id ID, peer PubKey) Record {
+		return Record{Offer: Offer{
+			ID: id, Peer: peer, Label: peer.String(),
+		}}
+	}
 
 	_, err := s.Get(ctx, bob, testID(1))
 	require.ErrorIs(t, err, ErrNotFound)
@@ -22,11 +27,12 @@ func TestMemStore(t *testing.T) {
 	require.Empty(t, all)
 	require.NoError(t, s.Delete(ctx, bob, testID(1)))
 
-	ofBob := Offer{ID: testID(1), Peer: bob, Label: "b"}
-	ofCarol := Offer{ID: testID(1), Peer: carol, Label: "c"}
-	other := Offer{ID: testID(2), Peer: bob, Label: "d"}
-	for _, o := range []Offer{ofBob, ofCarol, other} {
-		require.NoError(t, s.Put(ctx, o))
+	ofBob := record(testID(1), bob)
+	ofBob.Tokens = Tokens{{1}, {2}}
+	ofCarol := record(testID(1), carol)
+	other := record(testID(2), bob)
+	for _, r := range []Record{ofBob, ofCarol, other} {
+		require.NoError(t, s.Put(ctx, r))
 	}
 
 	got, err := s.Get(ctx, bob, testID(1))
@@ -34,10 +40,10 @@ func TestMemStore(t *testing.T) {
 	require.Equal(t, ofBob, got)
 	found, err = s.Find(ctx, testID(1))
 	require.NoError(t, err)
-	require.ElementsMatch(t, []Offer{ofBob, ofCarol}, found)
+	require.ElementsMatch(t, []Record{ofBob, ofCarol}, found)
 	all, err = s.List(ctx)
 	require.NoError(t, err)
-	require.ElementsMatch(t, []Offer{ofBob, ofCarol, other}, all)
+	require.ElementsMatch(t, []Record{ofBob, ofCarol, other}, all)
 
 	ofBob.State = StateClosed
 	require.NoError(t, s.Put(ctx, ofBob))
@@ -54,7 +60,7 @@ func TestMemStore(t *testing.T) {
 
 	require.NoError(t, s.Delete(ctx, carol, testID(1)))
 	require.NoError(t, s.Delete(ctx, bob, testID(2)))
-	require.Empty(t, s.offers)
+	require.Empty(t, s.records)
 }
 
 // TestSortOffers checks the order in which offers are listed.

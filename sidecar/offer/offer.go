@@ -54,6 +54,24 @@ const (
 	Leg2 = wire.Leg2
 )
 
+// Admission is how the legs of a socket decide whom they take as their client.
+type Admission = wire.Admission
+
+const (
+	// Open takes the first source that comes.
+	Open = wire.AdmissionOpen
+
+	// ByToken takes whoever proves that it holds a token of the leg.
+	ByToken = wire.AdmissionToken
+)
+
+// Token admits whoever holds it to a leg. It is a secret: nothing prints it by
+// mistake.
+type Token = wire.Token
+
+// Tokens has the token of leg 1 and that of leg 2, zero for none.
+type Tokens = wire.Tokens
+
 // PubKey is the public key of a node, compressed.
 type PubKey [33]byte
 
@@ -149,8 +167,8 @@ func (s State) Ended() bool {
 	return s > StateAccepted
 }
 
-// Offer is the record of an offer, on either side. Addrs is not changed once
-// the record is made.
+// Offer is an offer as it is told, on either side. It has no secrets. Addrs is
+// not changed once it is made.
 type Offer struct {
 	// ID is the id of the message that made the offer.
 	ID ID
@@ -178,6 +196,9 @@ type Offer struct {
 	// Legs are the legs that are granted to the far end.
 	Legs Legs
 
+	// Admission is how the legs admit their client.
+	Admission Admission
+
 	// Label is the name that the socket's owner gave it, or empty.
 	Label string
 
@@ -204,6 +225,17 @@ type Offer struct {
 	DecisionID ID
 }
 
+// Record is what is kept of an offer: the offer, and its secrets. Only the
+// store gets it: what else leaves the manager is the Offer, so that nothing can
+// tell the tokens by mistake.
+type Record struct {
+	Offer
+
+	// Tokens admit the far end to the legs that it is granted, one for each
+	// if the admission is ByToken. They are zero once the offer has ended.
+	Tokens Tokens
+}
+
 // key returns the offer's key.
 func (o Offer) key() offerKey {
 	return offerKey{peer: o.Peer, id: o.ID}
@@ -215,19 +247,20 @@ func (o Offer) forgetAt() time.Time {
 }
 
 // message returns the message that makes the offer.
-func (o Offer) message() *wire.Offer {
+func (r Record) message() *wire.Offer {
 	return &wire.Offer{
-		ID:        o.ID,
-		ReplyTo:   o.ReplyTo,
-		Protocol:  o.Protocol,
-		Addrs:     o.Addrs,
-		Port1:     o.Port1,
-		Port2:     o.Port2,
-		Legs:      o.Legs,
-		Admission: wire.AdmissionOpen,
-		Expiry:    uint64(o.ExpiresAt.Unix()),
-		SocketID:  o.SocketID,
-		Label:     o.Label,
+		ID:        r.ID,
+		ReplyTo:   r.ReplyTo,
+		Protocol:  r.Protocol,
+		Addrs:     r.Addrs,
+		Port1:     r.Port1,
+		Port2:     r.Port2,
+		Legs:      r.Legs,
+		Admission: r.Admission,
+		Tokens:    r.Tokens,
+		Expiry:    uint64(r.ExpiresAt.Unix()),
+		SocketID:  r.SocketID,
+		Label:     r.Label,
 	}
 }
 
@@ -249,11 +282,14 @@ func later(a, b time.Time) time.Time {
 
 // sortOffers sorts offers by when they were made, oldest first.
 func sortOffers(offers []Offer) {
-	slices.SortFunc(offers, func(a, b Offer) int {
-		return cmp.Or(
-			a.CreatedAt.Compare(b.CreatedAt),
-			bytes.Compare(a.ID[:], b.ID[:]),
-			bytes.Compare(a.Peer[:], b.Peer[:]),
-		)
-	})
+	slices.SortFunc(offers, compareOffers)
+}
+
+// compareOffers compares offers by when they were made.
+func compareOffers(a, b Offer) int {
+	return cmp.Or(
+		a.CreatedAt.Compare(b.CreatedAt),
+		bytes.Compare(a.ID[:], b.ID[:]),
+		bytes.Compare(a.Peer[:], b.Peer[:]),
+	)
 }

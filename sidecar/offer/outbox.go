@@ -54,9 +54,36 @@ type delivery struct {
 	// gone is set when the message is not to be sent any more.
 	gone bool
 
-	// waiter is told how the first attempt went, or nil if it was not
-	// needed. It is nil if nobody waits, and has room for the answer.
-	waiter chan<- error
+	// first is the first attempt of an offer, until it was made or is not
+	// needed any more. It is nil for any other message.
+	first *attempt
+}
+
+// attempt is the first attempt to send an offer, which those wait for who want
+// to send it.
+type attempt struct {
+	// kept tells that somebody has waited for long enough and has been told
+	// of the offer, so that it must not be undone.
+	kept bool
+
+	// done is closed when the attempt was made, or was not needed.
+	done chan struct{}
+
+	// err is why there is no offer, or nil if there is. It does not change
+	// once done is closed.
+	err error
+}
+
+// newAttempt returns an attempt that is to be made.
+func newAttempt() *attempt {
+	return &attempt{done: make(chan struct{})}
+}
+
+// finish tells whoever waits why there is no offer, or nil if there is. It is
+// called once.
+func (a *attempt) finish(err error) {
+	a.err = err
+	close(a.done)
 }
 
 // timer returns the key of the timer that sends the message again.
@@ -67,11 +94,17 @@ func (d *delivery) timer() timerKey {
 	}
 }
 
-// tell tells whoever waits for the first attempt how it went.
-func (d *delivery) tell(err error) {
-	if d.waiter != nil {
-		d.waiter <- err
-		d.waiter = nil
+// undoable tells whether an offer may be undone: its first attempt is not over,
+// and nobody has been told of it.
+func (d *delivery) undoable() bool {
+	return d.first != nil && !d.first.kept
+}
+
+// attempted tells whoever waits for the first attempt that there is an offer.
+func (d *delivery) attempted() {
+	if d.first != nil {
+		d.first.finish(nil)
+		d.first = nil
 	}
 }
 
@@ -155,6 +188,17 @@ func (b *outbox) find(peer PubKey, id ID) *delivery {
 	return d
 }
 
+// firstAttempt returns the message that makes an offer and the first attempt to
+// send it, both nil unless that is still to be made.
+func (b *outbox) firstAttempt(key offerKey) (*delivery, *attempt) {
+	d := b.byOffer[key][wire.TypeOffer]
+	if d == nil || d.first == nil {
+		return nil, nil
+	}
+
+	return d, d.first
+}
+
 // asked tells whether a message with this id is being sent to anybody.
 func (b *outbox) asked(id ID) bool {
 	return b.byID[id] != nil
@@ -163,7 +207,7 @@ func (b *outbox) asked(id ID) bool {
 // remove ends the sending of a message.
 func (b *outbox) remove(d *delivery) {
 	d.gone = true
-	d.tell(nil)
+	d.attempted()
 	b.timers.remove(d.timer())
 
 	delete(b.byID, d.id)

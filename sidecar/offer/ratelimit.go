@@ -11,12 +11,15 @@ import (
 // was silent for longest gives way, and starts anew when it is heard again.
 const maxRatedPeers = 1024
 
-// rateLimiter limits how many messages per second each peer may send. It is
-// safe for concurrent use.
+// rateLimiter limits how many messages per second each peer may send, and all
+// of them together. It is safe for concurrent use.
 type rateLimiter struct {
-	// rate and burst are immutable.
+	// rate and burst are those of each peer. They are immutable.
 	rate  rate.Limit
 	burst int
+
+	// total limits all peers together. It is immutable, and locks itself.
+	total *rate.Limiter
 
 	mu sync.Mutex
 
@@ -33,17 +36,21 @@ type ratedPeer struct {
 	limiter *rate.Limiter
 }
 
-// newRateLimiter returns a limiter of some messages per second.
-func newRateLimiter(perSecond float64, burst int) *rateLimiter {
+// newRateLimiter returns a limiter of as many messages as the limits say.
+func newRateLimiter(limits Limits) *rateLimiter {
 	return &rateLimiter{
-		rate:  rate.Limit(perSecond),
-		burst: burst,
+		rate:  rate.Limit(limits.Rate),
+		burst: limits.Burst,
+		total: rate.NewLimiter(
+			rate.Limit(limits.TotalRate), limits.TotalBurst,
+		),
 		peers: make(map[PubKey]*list.Element),
 		order: list.New(),
 	}
 }
 
-// allow tells whether a message of a peer may be read now.
+// allow tells whether a message of a peer may be read now. One that is over the
+// peer's own limit takes nothing from the others.
 func (l *rateLimiter) allow(peer PubKey) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,5 +72,5 @@ func (l *rateLimiter) allow(peer PubKey) bool {
 		delete(l.peers, last.Value.(*ratedPeer).peer)
 	}
 
-	return elem.Value.(*ratedPeer).limiter.Allow()
+	return elem.Value.(*ratedPeer).limiter.Allow() && l.total.Allow()
 }

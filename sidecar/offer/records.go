@@ -26,45 +26,47 @@ type change struct {
 
 // apply changes an offer: the record first, and then what follows from it. It
 // returns the offer as it is now. The caller holds mu.
-func (m *Manager) apply(ctx context.Context, o Offer,
-	c change) (Offer, outcome, error) {
+func (m *Manager) apply(ctx context.Context, r Record,
+	c change) (Record, outcome, error) {
 
-	out, err := transition(o.Direction, o.State, c.trigger)
+	out, err := transition(r.Direction, r.State, c.trigger)
 	if err != nil {
-		return o, out, err
+		return r, out, err
 	}
 
 	var send *delivery
 	if out.send != 0 {
-		send, err = newDelivery(o, out.send, c)
+		send, err = newDelivery(r.Offer, out.send, c)
 		if err != nil {
-			return o, out, err
+			return r, out, err
 		}
 	}
 
 	if out.verdict == verdictMove {
-		after := o
+		after := r
 		after.State = out.next
 		if after.State.Ended() {
 			after.EndedAt = time.Now()
 			after.Reason = c.reason
+			after.Tokens = Tokens{}
 		}
 		if after.DecisionID.IsZero() {
 			after.DecisionID = c.decision
 		}
 
 		if err := m.deps.Store.Put(ctx, after); err != nil {
-			return o, out, fmt.Errorf("put offer: %w", err)
+			return r, out, fmt.Errorf("put offer: %w", err)
 		}
-		m.tally.change(o, after)
+		m.tally.change(r.Offer, after.Offer)
 		if after.State.Ended() {
-			m.setTimer(after, after.forgetAt())
+			m.setTimer(after.key(), after.forgetAt())
+			m.revoke(r)
 		}
-		o = after
+		r = after
 	}
 
 	if out.silence {
-		m.outbox.silence(o.key())
+		m.outbox.silence(r.key())
 	}
 	if send != nil {
 		m.outbox.add(send)
@@ -73,12 +75,12 @@ func (m *Manager) apply(ctx context.Context, o Offer,
 		m.events = append(m.events, Event{
 			Kind:      kind,
 			MessageID: c.cause,
-			Offer:     o,
+			Offer:     r.Offer,
 			Reason:    c.reason,
 		})
 	}
 
-	return o, out, nil
+	return r, out, nil
 }
 
 // newDelivery returns the message about an offer that a change calls for. An
@@ -123,25 +125,26 @@ func newDelivery(o Offer, msgType wire.MsgType, c change) (*delivery, error) {
 
 // create makes the record of an offer. The caller holds mu, and has checked
 // that there is room.
-func (m *Manager) create(ctx context.Context, o Offer) error {
-	if err := m.deps.Store.Put(ctx, o); err != nil {
+func (m *Manager) create(ctx context.Context, r Record) error {
+	if err := m.deps.Store.Put(ctx, r); err != nil {
 		return fmt.Errorf("put offer: %w", err)
 	}
-	m.tally.add(o)
-	m.setTimer(o, o.ExpiresAt)
+	m.tally.add(r.Offer)
+	m.setTimer(r.key(), r.ExpiresAt)
 
 	return nil
 }
 
 // forget deletes the record of an offer, and ends whatever is done about it.
 // The caller holds mu.
-func (m *Manager) forget(ctx context.Context, o Offer) error {
-	if err := m.deps.Store.Delete(ctx, o.Peer, o.ID); err != nil {
+func (m *Manager) forget(ctx context.Context, r Record) error {
+	if err := m.deps.Store.Delete(ctx, r.Peer, r.ID); err != nil {
 		return fmt.Errorf("delete offer: %w", err)
 	}
-	m.tally.remove(o)
-	m.timers.remove(timerKey{kind: timerOffer, offerKey: o.key()})
-	m.outbox.silence(o.key())
+	m.tally.remove(r.Offer)
+	m.timers.remove(timerKey{kind: timerOffer, offerKey: r.key()})
+	m.outbox.silence(r.key())
+	m.revoke(r)
 
 	return nil
 }
@@ -149,113 +152,106 @@ func (m *Manager) forget(ctx context.Context, o Offer) error {
 // get returns the record of an offer, and false if there is none in this
 // direction. The caller holds mu.
 func (m *Manager) get(ctx context.Context, key offerKey,
-	dir Direction) (Offer, bool, error) {
+	dir Direction) (Record, bool, error) {
 
-	o, err := m.deps.Store.Get(ctx, key.peer, key.id)
+	r, err := m.deps.Store.Get(ctx, key.peer, key.id)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Offer{}, false, nil
+		return Record{}, false, nil
 
 	case err != nil:
-		return Offer{}, false, fmt.Errorf("get offer: %w", err)
+		return Record{}, false, fmt.Errorf("get offer: %w", err)
 	}
 
-	return o, o.Direction == dir, nil
+	return r, r.Direction == dir, nil
 }
 
 // setTimer sets the time at which offerDue is called. The caller holds mu.
-func (m *Manager) setTimer(o Offer, at time.Time) {
-	m.timers.set(timerKey{kind: timerOffer, offerKey: o.key()}, at)
+func (m *Manager) setTimer(key offerKey, at time.Time) {
+	m.timers.set(timerKey{kind: timerOffer, offerKey: key}, at)
 }
 
 // offerDue does what is due for an offer when its timer has fired: it ends one
 // that nobody used, and forgets one that has ended. The caller holds mu.
 func (m *Manager) offerDue(ctx context.Context, key offerKey) error {
-	o, err := m.deps.Store.Get(ctx, key.peer, key.id)
+	r, err := m.deps.Store.Get(ctx, key.peer, key.id)
 	if err != nil {
 		return fmt.Errorf("get offer: %w", err)
 	}
 
 	now := time.Now()
 	switch {
-	case o.State.Ended():
-		return m.forget(ctx, o)
+	case r.State.Ended():
+		return m.forget(ctx, r)
 
 	// An accepted offer is kept until it is closed. Once nothing late can
 	// hurt it gives way if there is no room for others.
-	case o.State == StateAccepted && now.Before(o.ExpiresAt.Add(Slack)):
-		m.setTimer(o, o.ExpiresAt.Add(Slack))
+	case r.State == StateAccepted && now.Before(r.ExpiresAt.Add(Slack)):
+		m.setTimer(key, r.ExpiresAt.Add(Slack))
 
 		return nil
 
-	case o.State == StateAccepted:
-		m.tally.setIdle(o)
+	case r.State == StateAccepted:
+		m.tally.setIdle(r.Offer)
 
 		return nil
 	}
-	_, _, err = m.apply(ctx, o, change{trigger: triggerExpire})
+	_, _, err = m.apply(ctx, r, change{trigger: triggerExpire})
 
 	return err
 }
 
 // expire ends a pending offer whose time has run out, if its timer did not do
 // so yet. It returns the offer as it is now. The caller holds mu.
-func (m *Manager) expire(ctx context.Context, o Offer) (Offer, error) {
-	if !o.State.Pending() || time.Now().Before(o.ExpiresAt) {
-		return o, nil
+func (m *Manager) expire(ctx context.Context, r Record) (Record, error) {
+	if !r.State.Pending() || time.Now().Before(r.ExpiresAt) {
+		return r, nil
 	}
-	o, _, err := m.apply(ctx, o, change{trigger: triggerExpire})
+	r, _, err := m.apply(ctx, r, change{trigger: triggerExpire})
 
-	return o, err
+	return r, err
 }
 
 // sent notes that an offer was sent. The caller holds mu.
 func (m *Manager) sent(ctx context.Context, key offerKey) error {
-	o, ok, err := m.get(ctx, key, Outgoing)
+	r, ok, err := m.get(ctx, key, Outgoing)
 	if err != nil || !ok {
 		return err
 	}
-	_, _, err = m.apply(ctx, o, change{trigger: triggerSent})
+	_, _, err = m.apply(ctx, r, change{trigger: triggerSent})
 
 	return err
 }
 
 // undo forgets an offer that could not be sent, unless something else happened
-// to it meanwhile, and tells whoever waits for it why. The caller holds mu.
+// to it meanwhile, and tells whoever waits for it why. The offer is undoable.
+// The caller holds mu.
 func (m *Manager) undo(ctx context.Context, d *delivery, why error) error {
-	o, ok, err := m.get(ctx, d.offer, Outgoing)
-	if err != nil || !ok || o.State != StateQueued {
+	r, ok, err := m.get(ctx, d.offer, Outgoing)
+	if err != nil || !ok || r.State != StateQueued {
 		return err
 	}
 
-	waiter := d.waiter
-	d.waiter = nil
-	if err := m.forget(ctx, o); err != nil {
-		d.waiter = waiter
+	first := d.first
+	d.first = nil
+	if err := m.forget(ctx, r); err != nil {
+		d.first = first
 
 		return err
 	}
-	waiter <- why
+	first.finish(why)
 
 	return nil
 }
 
 // makeRoom returns an error that wraps ErrLimit unless another offer can be
 // remembered. The caller holds mu.
-func (m *Manager) makeRoom(ctx context.Context, peer PubKey,
-	dir Direction) error {
-
-	limits, counts := m.cfg.Limits, m.tally.peer(peer)
-	switch {
-	case m.tally.pending >= limits.Pending:
-		return fmt.Errorf("%w: %d are pending", ErrLimit,
-			m.tally.pending)
-
-	case dir == Incoming && counts.pending >= limits.PendingPerPeer:
-		return fmt.Errorf("%w: %d of this peer are pending", ErrLimit,
-			counts.pending)
+func (m *Manager) makeRoom(ctx context.Context, o Offer) error {
+	if err := m.checkLimits(o); err != nil {
+		return err
 	}
 
+	limits, counts, dir := m.cfg.Limits, m.tally.peer(o.Peer), o.Direction
 	full := m.tally.records[dir] >= limits.Records
 	if dir == Incoming && counts.records[dir] >= limits.RecordsPerPeer {
 		full = true
@@ -264,14 +260,42 @@ func (m *Manager) makeRoom(ctx context.Context, peer PubKey,
 		return nil
 	}
 
-	id, ok := m.tally.firstIdle(peer, dir)
+	id, ok := m.tally.firstIdle(o.Peer, dir)
 	if !ok {
 		return fmt.Errorf("%w: no more can be remembered", ErrLimit)
 	}
-	o, err := m.deps.Store.Get(ctx, peer, id)
+	r, err := m.deps.Store.Get(ctx, o.Peer, id)
 	if err != nil {
 		return fmt.Errorf("get offer: %w", err)
 	}
 
-	return m.forget(ctx, o)
+	return m.forget(ctx, r)
+}
+
+// checkLimits returns an error that wraps ErrLimit if there are too many offers
+// that have not ended to make another one. The caller holds mu.
+func (m *Manager) checkLimits(o Offer) error {
+	limits, counts := m.cfg.Limits, m.tally.peer(o.Peer)
+	_, known := counts.live[o.SocketID]
+	switch {
+	case m.tally.pending >= limits.Pending:
+		return fmt.Errorf("%w: %d are pending", ErrLimit,
+			m.tally.pending)
+
+	case o.Direction == Incoming &&
+		counts.pending >= limits.PendingPerPeer:
+
+		return fmt.Errorf("%w: %d of this peer are pending", ErrLimit,
+			counts.pending)
+
+	// A peer may have any number of offers of the same socket.
+	case o.Direction == Outgoing && !known &&
+		len(counts.live) >= limits.SocketsPerPeer:
+
+		return fmt.Errorf("%w: this peer has %d sockets of ours "+
+			"already, at most %d are allowed", ErrLimit,
+			len(counts.live), limits.SocketsPerPeer)
+	}
+
+	return nil
 }

@@ -103,7 +103,7 @@ func TestFrozenPeer(t *testing.T) {
 		w.requireState(b, o.ID, StatePending)
 		require.Equal(t, start, time.Now())
 
-		_, err := b.Accept(t.Context(), o.ID)
+		_, _, err := b.Accept(t.Context(), o.ID)
 		require.NoError(t, err)
 		w.requireState(a, o.ID, StateAccepted)
 		waiting.Wait()
@@ -270,17 +270,18 @@ func TestTooLateToSend(t *testing.T) {
 		t := w.t
 		timers := newTimers()
 		b := newOutbox(timers)
-		waiter := make(chan error, 1)
+		first := newAttempt()
 		now := time.Now()
 		b.add(&delivery{
 			offer:    offerKey{peer: bob, id: testID(1)},
 			id:       testID(1),
 			msgType:  wire.TypeOffer,
 			deadline: now,
-			waiter:   waiter,
+			first:    first,
 		})
 		require.Empty(t, b.take(now))
-		require.NoError(t, <-waiter)
+		<-first.done
+		require.NoError(t, first.err)
 		require.Empty(t, b.byID)
 		require.Empty(t, b.byOffer)
 		require.Empty(t, b.peers)
@@ -376,24 +377,20 @@ func TestStopAfterAttempt(t *testing.T) {
 		a := w.add(alice)
 		a.stop()
 		o := Offer{ID: testID(1), Peer: bob, Direction: Outgoing}
-		require.NoError(t, a.store.Put(t.Context(), o))
+		require.NoError(t, a.store.Put(t.Context(), Record{Offer: o}))
+		d := &delivery{offer: o.key()}
 
 		// Which of the two it sees first is left to chance.
 		for range 64 {
-			attempted := make(chan error, 1)
-			attempted <- nil
-			got, err := a.wait(
-				t.Context(), &delivery{offer: o.key()},
-				attempted,
-			)
+			first := newAttempt()
+			first.finish(nil)
+			got, err := a.wait(t.Context(), d, first)
 			require.NoError(t, err)
 			require.Equal(t, o, got)
 
-			attempted <- ErrNotConnected
-			_, err = a.wait(
-				t.Context(), &delivery{offer: o.key()},
-				attempted,
-			)
+			first = newAttempt()
+			first.finish(ErrNotConnected)
+			_, err = a.wait(t.Context(), d, first)
 			require.ErrorIs(t, err, ErrNotConnected)
 		}
 	})

@@ -7,20 +7,20 @@ import "context"
 // not share memory with what it keeps, except for Addrs.
 type Store interface {
 	// Put adds a record, or replaces the one of the same peer and id.
-	Put(ctx context.Context, o Offer) error
+	Put(ctx context.Context, r Record) error
 
 	// Delete removes a record. It is no error if there is none.
 	Delete(ctx context.Context, peer PubKey, id ID) error
 
 	// Get returns the record of a peer and id, or ErrNotFound.
-	Get(ctx context.Context, peer PubKey, id ID) (Offer, error)
+	Get(ctx context.Context, peer PubKey, id ID) (Record, error)
 
 	// Find returns the records of an id, whoever the peer is. There may be
 	// none.
-	Find(ctx context.Context, id ID) ([]Offer, error)
+	Find(ctx context.Context, id ID) ([]Record, error)
 
 	// List returns all records, in no order.
-	List(ctx context.Context) ([]Offer, error)
+	List(ctx context.Context) ([]Record, error)
 }
 
 // Messenger sends messages to other nodes.

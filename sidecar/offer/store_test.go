@@ -35,8 +35,15 @@ func TestStoreFailsCaller(t *testing.T) {
 
 				return err
 			},
+			"send token": func() error {
+				_, err := a.Manager.Send(
+					ctx, tokenProposal(bob),
+				)
+
+				return err
+			},
 			"accept": func() error {
-				_, err := a.Accept(ctx, in.ID)
+				_, _, err := a.Accept(ctx, in.ID)
 
 				return err
 			},
@@ -58,12 +65,13 @@ func TestStoreFailsCaller(t *testing.T) {
 			},
 		}
 		fails := map[string][]string{
-			"send":   {"Put"},
-			"accept": {"Find", "Put"},
-			"reject": {"Find", "Put"},
-			"closed": {"List", "Put"},
-			"used":   {"List", "Put"},
-			"list":   {"List"},
+			"send":       {"Put"},
+			"send token": {"Get"},
+			"accept":     {"Find", "Put"},
+			"reject":     {"Find", "Put"},
+			"closed":     {"Get", "Put"},
+			"used":       {"Get", "Put"},
+			"list":       {"List"},
 		}
 		for name, call := range calls {
 			for _, method := range fails[name] {
@@ -100,7 +108,7 @@ func TestStoreFailsMessage(t *testing.T) {
 		for _, id := range []byte{3, 4} {
 			w.inject(a, bob, offerMsg(testID(id)))
 		}
-		ours, err := a.Accept(t.Context(), testID(4))
+		ours, _, err := a.Accept(t.Context(), testID(4))
 		require.NoError(t, err)
 		a.takeEvents()
 
@@ -190,7 +198,7 @@ func TestStoreFailsLater(t *testing.T) {
 		b := w.addWith(bob, DefaultLimits(), s)
 		w.addStranger(alice)
 		w.inject(b, alice, offerMsg(testID(1)))
-		o, err := b.Accept(t.Context(), testID(1))
+		o, _, err := b.Accept(t.Context(), testID(1))
 		require.NoError(t, err)
 		synctest.Wait()
 		w.takeSent(bob)
@@ -219,8 +227,9 @@ func TestApplyNothing(t *testing.T) {
 		o := w.sendOffer(a, proposal(bob))
 		a.takeEvents()
 
+		r := Record{Offer: o}
 		err := a.locked(func() error {
-			_, _, err := a.apply(t.Context(), o, change{
+			_, _, err := a.apply(t.Context(), r, change{
 				trigger: triggerLocalAccept,
 			})
 
@@ -229,7 +238,7 @@ func TestApplyNothing(t *testing.T) {
 		require.ErrorIs(t, err, errImpossible)
 
 		err = a.locked(func() error {
-			_, _, err := a.apply(t.Context(), o, change{
+			_, _, err := a.apply(t.Context(), r, change{
 				trigger: triggerStop, reason: "\n",
 			})
 
@@ -285,7 +294,7 @@ func TestStoreFailsExpiry(t *testing.T) {
 		accept := &wire.Accept{ID: testID(2), ReplyTo: o.ID}
 		w.inject(a, bob, accept)
 		require.Empty(t, w.takeSent(alice))
-		_, err := a.Accept(t.Context(), in.ID)
+		_, _, err := a.Accept(t.Context(), in.ID)
 		require.ErrorIs(t, err, errStore)
 		err = a.LegUsed(t.Context(), testSocket, 2)
 		require.ErrorIs(t, err, errStore)
@@ -373,7 +382,7 @@ func TestStoreFailsRoom(t *testing.T) {
 		}), s)
 		w.addStranger(bob)
 		w.inject(a, bob, offerMsg(testID(1)))
-		_, err := a.Accept(t.Context(), testID(1))
+		_, _, err := a.Accept(t.Context(), testID(1))
 		require.NoError(t, err)
 		time.Sleep(2 * time.Hour)
 		w.takeSent(alice)

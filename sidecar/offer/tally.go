@@ -12,6 +12,9 @@ type tally struct {
 	records [2]int
 
 	peers map[PubKey]*peerTally
+
+	// live has the outgoing offers that have not ended, by their socket.
+	live map[ID]map[offerKey]struct{}
 }
 
 // peerTally counts the records of one peer.
@@ -26,11 +29,17 @@ type peerTally struct {
 	// accepted and never closed, by direction. They give way, the first one
 	// first, when there is no room for others.
 	idle [2][]ID
+
+	// live is how many outgoing offers have not ended, by their socket.
+	live map[ID]int
 }
 
 // newTally returns an empty tally.
 func newTally() *tally {
-	return &tally{peers: make(map[PubKey]*peerTally)}
+	return &tally{
+		peers: make(map[PubKey]*peerTally),
+		live:  make(map[ID]map[offerKey]struct{}),
+	}
 }
 
 // peer returns the counts of a peer, zero if it has none.
@@ -46,12 +55,13 @@ func (t *tally) peer(peer PubKey) peerTally {
 func (t *tally) add(o Offer) {
 	p := t.peers[o.Peer]
 	if p == nil {
-		p = &peerTally{}
+		p = &peerTally{live: make(map[ID]int)}
 		t.peers[o.Peer] = p
 	}
 	t.records[o.Direction]++
 	p.records[o.Direction]++
 	t.addPending(o, 1)
+	t.addLive(o)
 }
 
 // change counts that a record was replaced.
@@ -60,6 +70,7 @@ func (t *tally) change(before, after Offer) {
 	t.addPending(after, 1)
 	if after.State.Ended() {
 		t.dropIdle(after)
+		t.dropLive(before)
 	}
 }
 
@@ -68,6 +79,7 @@ func (t *tally) remove(o Offer) {
 	p := t.peers[o.Peer]
 	t.addPending(o, -1)
 	t.dropIdle(o)
+	t.dropLive(o)
 	t.records[o.Direction]--
 	p.records[o.Direction]--
 	if p.records == [2]int{} {
@@ -98,6 +110,38 @@ func (t *tally) dropIdle(o Offer) {
 	p.idle[o.Direction] = slices.DeleteFunc(
 		p.idle[o.Direction], func(id ID) bool { return id == o.ID },
 	)
+}
+
+// addLive counts an offer among those of its socket, if it is one of ours that
+// has not ended.
+func (t *tally) addLive(o Offer) {
+	if o.Direction != Outgoing || o.State.Ended() {
+		return
+	}
+
+	if t.live[o.SocketID] == nil {
+		t.live[o.SocketID] = make(map[offerKey]struct{})
+	}
+	t.live[o.SocketID][o.key()] = struct{}{}
+	t.peers[o.Peer].live[o.SocketID]++
+}
+
+// dropLive undoes addLive. The offer is as it was before it ended.
+func (t *tally) dropLive(o Offer) {
+	if o.Direction != Outgoing || o.State.Ended() {
+		return
+	}
+
+	delete(t.live[o.SocketID], o.key())
+	if len(t.live[o.SocketID]) == 0 {
+		delete(t.live, o.SocketID)
+	}
+
+	live := t.peers[o.Peer].live
+	live[o.SocketID]--
+	if live[o.SocketID] == 0 {
+		delete(live, o.SocketID)
+	}
 }
 
 // firstIdle returns the first of a peer's offers that may give way.

@@ -78,7 +78,7 @@ func TestUsedThenAccepted(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Empty(t, w.takeSent(alice))
 
-		accepted, err := b.Accept(t.Context(), o.ID)
+		accepted, _, err := b.Accept(t.Context(), o.ID)
 		require.NoError(t, err)
 		require.Equal(
 			t, accepted.DecisionID, w.get(a, o.ID).DecisionID,

@@ -89,6 +89,9 @@ type node struct {
 	// messages would have it.
 	inbox chan packet
 
+	// doors are the legs of the node's sockets.
+	doors *doors
+
 	mu     sync.Mutex
 	events []Event
 }
@@ -152,9 +155,11 @@ func (w *world) addWith(key PubKey, limits Limits, store Store) *node {
 
 	n := w.addStranger(key)
 	n.store = store
+	n.doors = newDoors(w.t)
 	n.Manager = New(Config{Self: key, Limits: limits}, Deps{
 		Messenger: n,
 		Store:     store,
+		Opener:    n.doors,
 		Notify:    n.notified,
 		Logger:    slog.New(slog.DiscardHandler),
 	})
@@ -307,6 +312,14 @@ func (w *world) inject(to *node, from PubKey, msg wire.Message) {
 	synctest.Wait()
 }
 
+// tokenProposal returns a proposal of a TOKEN socket that is good for an hour.
+func tokenProposal(peer PubKey) Proposal {
+	p := proposal(peer)
+	p.Admission = ByToken
+
+	return p
+}
+
 // proposal returns a proposal to a peer that is good for an hour.
 func proposal(peer PubKey) Proposal {
 	return Proposal{
@@ -360,10 +373,50 @@ func (w *world) get(n *node, id ID) Offer {
 	return offers[i]
 }
 
+// record returns the record of an offer that a node has, with its secrets.
+func (w *world) record(n *node, id ID) Record {
+	w.t.Helper()
+	synctest.Wait()
+
+	records, err := n.store.Find(w.t.Context(), id)
+	require.NoError(w.t, err)
+	require.Len(w.t, records, 1)
+
+	return records[0]
+}
+
 // requireState requires that an offer is in a state.
 func (w *world) requireState(n *node, id ID, state State) {
 	w.t.Helper()
 	require.Equal(w.t, state.String(), w.get(n, id).State.String())
+}
+
+// requireGranted requires that a node has opened the legs of its sockets to
+// those whom its offers grant them, and to nobody else.
+func (w *world) requireGranted(n *node) {
+	w.t.Helper()
+	synctest.Wait()
+
+	records, err := n.store.List(w.t.Context())
+	require.NoError(w.t, err)
+
+	var want []door
+	for _, r := range records {
+		if r.State.Ended() {
+			require.Zero(w.t, r.Tokens)
+		}
+		if r.Direction == Incoming {
+			continue
+		}
+		for i, token := range r.Tokens {
+			if !token.IsZero() {
+				want = append(want, door{
+					r.SocketID, uint8(i + 1), token,
+				})
+			}
+		}
+	}
+	require.ElementsMatch(w.t, want, n.doors.granted())
 }
 
 // requireNone requires that a node has no offers, and does nothing about any.
@@ -385,11 +438,13 @@ func (w *world) requireNone(n *node) {
 	require.Zero(w.t, n.outbox.inFlight)
 	require.Zero(w.t, n.outbox.replies)
 	require.Empty(w.t, n.tally.peers)
+	require.Empty(w.t, n.tally.live)
 	require.Zero(w.t, n.tally.pending)
 	require.Zero(w.t, n.tally.records)
 	require.Empty(w.t, n.timers.heap)
 	require.Empty(w.t, n.timers.byKey)
 	require.Empty(w.t, n.early)
+	require.Empty(w.t, n.doors.granted())
 }
 
 // requireCounts requires that a node has counted these refusals, and no others.

@@ -54,6 +54,12 @@ const (
 
 	// recSocketID is the id of an offer's socket, 32 bytes.
 	recSocketID tlv.Type = 20
+
+	// recToken1 is the token that an offer has for leg 1, 16 bytes.
+	recToken1 tlv.Type = 22
+
+	// recToken2 is the token that an offer has for leg 2, 16 bytes.
+	recToken2 tlv.Type = 24
 )
 
 // headerSize is the length of the header as it is encoded: two records with a

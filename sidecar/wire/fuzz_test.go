@@ -1,9 +1,13 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -43,6 +47,15 @@ func checkDecode(t *testing.T, typ MsgType, body []byte) {
 	require.LessOrEqual(t, len(body), MaxSize)
 	_, err = DecodeHeader(body)
 	require.NoError(t, err)
+
+	// There is a token for each leg that needs one, and no other.
+	if o, ok := msg.(*Offer); ok {
+		for i, token := range o.Tokens {
+			needed := o.Admission == AdmissionToken &&
+				o.Legs.Has(Leg1<<i)
+			require.Equal(t, needed, !token.IsZero())
+		}
+	}
 
 	// What is encoded again is the same but for what was ignored, and then
 	// does not change any more.
@@ -103,6 +116,75 @@ func FuzzDecodeHeader(f *testing.F) {
 	})
 }
 
+// FuzzAddrs fuzzes the addresses of an offer, without the offer around them.
+func FuzzAddrs(f *testing.F) {
+	for _, seed := range []string{
+		"", "04cb007107", "0620010db8000000000000000000000001",
+		"04cb00710704cb007108", "04cb007107047f0000", "05cb007107",
+		"0600000000000000000000ffffcb007107", "04", "00", "ff",
+	} {
+		f.Add(unhex(f, seed))
+	}
+	f.Add(bytes.Repeat([]byte{4, 203, 0, 113, 7}, MaxAddrs+1))
+
+	f.Fuzz(func(t *testing.T, value []byte) {
+		var addrs []netip.Addr
+		read := addrsField(&addrs)
+		err := read.Decode(
+			bytes.NewReader(value), uint64(len(value)),
+		)
+		if err != nil || checkAddrs(addrs) != nil {
+			return
+		}
+		require.NotEmpty(t, addrs)
+		require.LessOrEqual(t, len(addrs), MaxAddrs)
+
+		var b bytes.Buffer
+		write := addrsField(&addrs)
+		require.NoError(t, write.Encode(&b))
+		require.Equal(t, value, b.Bytes())
+	})
+}
+
+// FuzzText fuzzes the texts that strangers send and people see.
+func FuzzText(f *testing.F) {
+	for _, seed := range []string{
+		"", "a", "Grüße", "\U0001f4e1", "a\nb", "\x1b[31m", "\u202e",
+		"\xff", "\xc0\xaf", "\xed\xa0\x80", "\u200d", "\u2028",
+		strings.Repeat("a", MaxText+1),
+		strings.Repeat("\U0001f4e1", MaxText),
+	} {
+		f.Add([]byte(seed))
+	}
+
+	f.Fuzz(func(t *testing.T, value []byte) {
+		var text string
+		read := textField(&text)
+		err := read.Decode(
+			bytes.NewReader(value), uint64(len(value)),
+		)
+		if err != nil {
+			require.Greater(t, len(value), MaxText)
+			require.Empty(t, text)
+
+			return
+		}
+		require.Equal(t, string(value), text)
+		if err := CheckText(text); err != nil {
+			require.ErrorIs(t, err, ErrMalformed)
+
+			return
+		}
+
+		// Whoever shows it may count on this.
+		require.True(t, utf8.ValidString(text))
+		require.LessOrEqual(t, utf8.RuneCountInString(text), MaxText)
+		for _, r := range text {
+			require.False(t, unicode.IsControl(r), "%U", r)
+		}
+	})
+}
+
 // genID generates ids.
 func genID(t *rapid.T, name string) ID {
 	b := rapid.SliceOfN(rapid.Byte(), IDSize, IDSize).Draw(t, name)
@@ -137,6 +219,26 @@ func genAddrs(t *rapid.T) []netip.Addr {
 	).Draw(t, "addrs")
 }
 
+// genTokens generates an admission, and the tokens that go with it.
+func genTokens(t *rapid.T, legs Legs) (Admission, Tokens) {
+	var tokens Tokens
+	if rapid.Bool().Draw(t, "open") {
+		return AdmissionOpen, tokens
+	}
+
+	for i := range tokens {
+		if legs.Has(Leg1 << i) {
+			b := rapid.SliceOfN(
+				rapid.Byte(), TokenSize, TokenSize,
+			).Draw(t, "token")
+			b[0] |= 1
+			tokens[i] = Token(b)
+		}
+	}
+
+	return AdmissionToken, tokens
+}
+
 // genMessage generates messages of every type.
 func genMessage(t *rapid.T) Message {
 	id, replyTo := genID(t, "id"), genID(t, "reply to")
@@ -147,18 +249,22 @@ func genMessage(t *rapid.T) Message {
 			replyTo = ID{}
 		}
 		port := rapid.Uint16Range(1, 65534).Draw(t, "port")
+		legs := Legs(rapid.IntRange(1, 3).Draw(t, "legs"))
+		admission, tokens := genTokens(t, legs)
 
 		return &Offer{
-			ID:       id,
-			ReplyTo:  replyTo,
-			Protocol: Protocol(rapid.IntRange(1, 2).Draw(t, "p")),
-			Addrs:    genAddrs(t),
-			Port1:    port,
-			Port2:    port + 1,
-			Legs:     Legs(rapid.IntRange(1, 3).Draw(t, "legs")),
-			Expiry:   rapid.Uint64().Draw(t, "expiry"),
-			SocketID: genID(t, "socket"),
-			Label:    genText(t),
+			ID:        id,
+			ReplyTo:   replyTo,
+			Protocol:  Protocol(rapid.IntRange(1, 2).Draw(t, "p")),
+			Addrs:     genAddrs(t),
+			Port1:     port,
+			Port2:     port + 1,
+			Legs:      legs,
+			Admission: admission,
+			Tokens:    tokens,
+			Expiry:    rapid.Uint64().Draw(t, "expiry"),
+			SocketID:  genID(t, "socket"),
+			Label:     genText(t),
 		}
 
 	case 1:

@@ -52,9 +52,27 @@ func (l Legs) Has(other Legs) bool {
 // Admission is how a leg decides whom it takes as its client.
 type Admission uint8
 
-// AdmissionOpen admits the first source that sends to the leg. It is the only
-// admission of this version.
-const AdmissionOpen Admission = 0
+const (
+	// AdmissionOpen admits the first source that sends to the leg.
+	AdmissionOpen Admission = 0
+
+	// AdmissionToken admits whoever proves that it holds a token of the
+	// leg.
+	AdmissionToken Admission = 1
+)
+
+// String returns the admission's name as the API has it.
+func (a Admission) String() string {
+	switch a {
+	case AdmissionOpen:
+		return "open"
+
+	case AdmissionToken:
+		return "token"
+	}
+
+	return strconv.Itoa(int(a))
+}
 
 // Offer gives the receiver a socket's connection information and grants it one
 // of the socket's legs, or both.
@@ -78,6 +96,10 @@ type Offer struct {
 	Legs Legs
 
 	Admission Admission
+
+	// Tokens admit the receiver to the legs that are granted, if the
+	// admission is AdmissionToken. All others are zero.
+	Tokens Tokens
 
 	// Expiry is when the offer ends if it is not used, in Unix seconds.
 	Expiry uint64
@@ -110,7 +132,7 @@ func (o *Offer) Validate() error {
 	case o.Protocol != ProtocolUDP && o.Protocol != ProtocolTCP:
 		return fmt.Errorf("%w: protocol %d", ErrUnsupported, o.Protocol)
 
-	case o.Admission != AdmissionOpen:
+	case o.Admission != AdmissionOpen && o.Admission != AdmissionToken:
 		return fmt.Errorf("%w: admission %d", ErrUnsupported,
 			o.Admission)
 
@@ -125,6 +147,9 @@ func (o *Offer) Validate() error {
 		return fmt.Errorf("%w: legs %#x", ErrMalformed, uint8(o.Legs))
 	}
 
+	if err := o.Tokens.check(o.Admission, o.Legs); err != nil {
+		return err
+	}
 	if err := checkAddrs(o.Addrs); err != nil {
 		return err
 	}
@@ -152,5 +177,7 @@ func (o *Offer) fields() []field {
 		numField(recAdmission, (*uint8)(&o.Admission)),
 		numField(recExpiry, &o.Expiry),
 		idField(recSocketID, &o.SocketID),
+		tokenField(recToken1, &o.Tokens[0]),
+		tokenField(recToken2, &o.Tokens[1]),
 	)
 }

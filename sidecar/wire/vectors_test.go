@@ -44,6 +44,8 @@ type vectorFields struct {
 	Admission Admission    `json:"admission"`
 	Expiry    uint64       `json:"expiry,string"`
 	SocketID  string       `json:"socket_id"`
+	Token1    string       `json:"token1"`
+	Token2    string       `json:"token2"`
 	Label     string       `json:"label"`
 	Code      RejectCode   `json:"code"`
 	Text      string       `json:"text"`
@@ -90,6 +92,17 @@ func parseID(tb testing.TB, s string) ID {
 	return ID(unhex(tb, s))
 }
 
+// parseToken returns the token in a hex string, zero for an empty one.
+func parseToken(tb testing.TB, s string) Token {
+	tb.Helper()
+
+	if s == "" {
+		return Token{}
+	}
+
+	return Token(unhex(tb, s))
+}
+
 // message returns the message that has these fields.
 func (f *vectorFields) message(tb testing.TB, typ MsgType) Message {
 	tb.Helper()
@@ -111,9 +124,13 @@ func (f *vectorFields) message(tb testing.TB, typ MsgType) Message {
 			Port2:     f.Port2,
 			Legs:      f.Legs,
 			Admission: f.Admission,
-			Expiry:    f.Expiry,
-			SocketID:  parseID(tb, f.SocketID),
-			Label:     f.Label,
+			Tokens: Tokens{
+				parseToken(tb, f.Token1),
+				parseToken(tb, f.Token2),
+			},
+			Expiry:   f.Expiry,
+			SocketID: parseID(tb, f.SocketID),
+			Label:    f.Label,
 		}
 
 	case TypeAccept:
@@ -203,13 +220,18 @@ func TestVectors(t *testing.T) {
 }
 
 // TestVectorsCover checks that every type of message has valid vectors, but
-// the request, which has no body yet, and that every kind of error occurs.
+// the request, which has no body yet, that every kind of error occurs, and that
+// offers with each set of tokens are among them.
 func TestVectorsCover(t *testing.T) {
 	valid := make(map[MsgType]int)
 	invalid := make(map[string]int)
+	tokens := make(map[[2]bool]int)
 	for _, v := range readVectors(t) {
 		if v.Fields != nil {
 			valid[v.Type]++
+			tokens[[2]bool{
+				v.Fields.Token1 != "", v.Fields.Token2 != "",
+			}]++
 		} else {
 			invalid[v.Error]++
 		}
@@ -226,4 +248,5 @@ func TestVectorsCover(t *testing.T) {
 	for kind := range kinds {
 		require.Contains(t, invalid, kind)
 	}
+	require.Len(t, tokens, 4)
 }

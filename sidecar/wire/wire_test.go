@@ -25,6 +25,11 @@ func testID(b byte) ID {
 	return ID(bytes.Repeat([]byte{b}, IDSize))
 }
 
+// testToken returns a token that is easy to tell from others.
+func testToken(b byte) Token {
+	return Token(bytes.Repeat([]byte{b}, TokenSize))
+}
+
 // testOffer returns an offer that is valid.
 func testOffer() *Offer {
 	return &Offer{
@@ -86,8 +91,39 @@ func TestEncodeRefuses(t *testing.T) {
 		},
 		{
 			name: "offer of another admission",
-			msg:  offer(func(o *Offer) { o.Admission = 1 }),
+			msg:  offer(func(o *Offer) { o.Admission = 2 }),
 			kind: "unsupported",
+		},
+		{
+			name: "offer without token",
+			msg: offer(func(o *Offer) {
+				o.Admission = AdmissionToken
+			}),
+			kind: "malformed",
+		},
+		{
+			name: "offer of both legs with one token",
+			msg: offer(func(o *Offer) {
+				o.Admission = AdmissionToken
+				o.Legs = BothLegs
+				o.Tokens[0] = testToken(1)
+			}),
+			kind: "malformed",
+		},
+		{
+			name: "offer with the token of another leg",
+			msg: offer(func(o *Offer) {
+				o.Admission = AdmissionToken
+				o.Tokens = Tokens{testToken(1), testToken(2)}
+			}),
+			kind: "malformed",
+		},
+		{
+			name: "open offer with a token",
+			msg: offer(func(o *Offer) {
+				o.Tokens[1] = testToken(2)
+			}),
+			kind: "malformed",
 		},
 		{
 			name: "offer without port 1",
@@ -291,8 +327,10 @@ func (w *failingWriter) Write(b []byte) (int, error) {
 func TestEncodeWriter(t *testing.T) {
 	offer := testOffer()
 	offer.Label = "label"
+	offer.Tokens[1] = testToken(1)
 	for _, f := range []field{
 		addrsField(&offer.Addrs), textField(&offer.Label),
+		tokenField(recToken2, &offer.Tokens[1]),
 	} {
 		var w failingWriter
 		require.ErrorIs(t, f.Encode(&w), os.ErrClosed)
@@ -398,6 +436,9 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "udp", ProtocolUDP.String())
 	require.Equal(t, "tcp", ProtocolTCP.String())
 	require.Equal(t, "9", Protocol(9).String())
+	require.Equal(t, "open", AdmissionOpen.String())
+	require.Equal(t, "token", AdmissionToken.String())
+	require.Equal(t, "2", Admission(2).String())
 	for code, name := range map[RejectCode]string{
 		1: "declined", 2: "version", 3: "malformed", 4: "limit",
 		5: "expired", 6: "unknown", 7: "unsupported", 8: "code 8",

@@ -1,0 +1,121 @@
+package sidecar
+
+import (
+	"context"
+	"sync"
+
+	"github.com/btcsuite/btclog/v2"
+	"github.com/socketd/socketd/relay"
+	"github.com/socketd/socketd/sidecar/offer"
+)
+
+// accounts counts each of our sockets against the node that it was offered to
+// first, until that offer ends; then against the next one that still has an
+// offer of it. What all sockets of a node pass together is bounded by the
+// relay, which knows a node as the name of an account.
+type accounts struct {
+	// What follows is immutable.
+	relay  *relay.Relay
+	offers *offer.Manager
+	log    btclog.Logger
+
+	// mu guards what follows. It is held from the look at the offers until
+	// the socket is charged, so that whoever looks last has the last word.
+	mu sync.Mutex
+
+	// nodes has the node that an open socket is counted against. A socket
+	// that is counted against none is not there.
+	nodes map[relay.ID]offer.PubKey
+}
+
+// newAccounts returns accounts in which no socket is counted.
+func newAccounts(r *relay.Relay, offers *offer.Manager,
+	log btclog.Logger) *accounts {
+
+	return &accounts{
+		relay:  r,
+		offers: offers,
+		log:    log,
+		nodes:  make(map[relay.ID]offer.PubKey),
+	}
+}
+
+// offerEvent is called when something happened to an offer.
+func (a *accounts) offerEvent(e offer.Event) {
+	if e.Offer.Direction != offer.Outgoing {
+		return
+	}
+
+	// What happened has happened, whoever has given up waiting for it.
+	a.update(
+		context.Background(), relay.ID(e.Offer.SocketID), e.Offer.Peer,
+	)
+}
+
+// update is called when an offer of a socket to a node has begun or ended.
+func (a *accounts) update(ctx context.Context, id relay.ID,
+	peer offer.PubKey) {
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	// As long as it is counted against another node nothing changes.
+	node, ok := a.nodes[id]
+	if ok && node != peer {
+		return
+	}
+
+	socket, ok := a.relay.Socket(id)
+	if !ok {
+		return
+	}
+
+	account := ""
+	node, ok, err := a.first(ctx, offer.ID(id))
+	if err == nil {
+		if ok {
+			account = node.String()
+		}
+		err = socket.Charge(account)
+	}
+	switch {
+	case err != nil:
+		a.log.Warnf("Socket %v is counted as before: %v", id, err)
+
+	case ok:
+		a.nodes[id] = node
+
+	default:
+		delete(a.nodes, id)
+	}
+}
+
+// first returns the node that has the oldest offer of a socket that has not
+// ended, and false if there is none.
+func (a *accounts) first(ctx context.Context,
+	id offer.ID) (offer.PubKey, bool, error) {
+
+	offers, err := a.offers.List(context.WithoutCancel(ctx))
+	if err != nil {
+		return offer.PubKey{}, false, err
+	}
+
+	for i := range offers {
+		o := &offers[i]
+		if o.Direction == offer.Outgoing && o.SocketID == id &&
+			!o.State.Ended() {
+
+			return o.Peer, true, nil
+		}
+	}
+
+	return offer.PubKey{}, false, nil
+}
+
+// forget drops what is known of a socket that was closed.
+func (a *accounts) forget(id relay.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	delete(a.nodes, id)
+}

@@ -1,0 +1,154 @@
+package sidecar
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/btcsuite/btclog/v2"
+	"github.com/socketd/socketd/relay"
+	"github.com/socketd/socketd/sidecar/offer"
+	"github.com/socketd/socketd/socketrpc"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+)
+
+// node returns the node that a socket is counted against, in hex; nothing if
+// there is none.
+func (s *testServer) node(id string) string {
+	s.t.Helper()
+
+	raw, err := parseID("socket_id", id)
+	require.NoError(s.t, err)
+	s.accounts.mu.Lock()
+	defer s.accounts.mu.Unlock()
+
+	node, ok := s.accounts.nodes[raw]
+	if !ok {
+		return ""
+	}
+
+	return node.String()
+}
+
+// TestAccounts checks that a socket is counted against the node that it was
+// offered to first until that offer ends, then against the next one.
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+
+	servers := newServers(t, 3)
+	a, b, c := servers[0], servers[1], servers[2]
+	socket := a.start(
+		&socketrpc.StartSocketRequest{Admission: "open"},
+	).SocketId
+	require.Empty(t, a.node(socket))
+
+	toB := a.mustSend(b, socket)
+	require.Equal(t, b.key(), a.node(socket))
+	toC := a.mustSend(c, socket)
+	againToB, err := a.send(b, socket, 1)
+	require.NoError(t, err)
+	c.accept(toC)
+	b.accept(toB)
+	require.Equal(t, b.key(), a.node(socket))
+
+	// What is left of the offers to B is younger than C's.
+	b.close(toB, a)
+	require.Equal(t, c.key(), a.node(socket))
+
+	// The end of another one's offer changes nothing.
+	b.reject(againToB, a)
+	require.Equal(t, c.key(), a.node(socket))
+
+	c.close(toC, a)
+	require.Empty(t, a.node(socket))
+	a.mustSend(b, socket)
+	require.Equal(t, b.key(), a.node(socket))
+
+	// With the socket goes what is known of it.
+	after := a.hub.cursor()
+	a.stop(socket)
+	a.await(after, func(e *socketrpc.Event) bool {
+		return e.Type == socketrpc.Event_SOCKET_STOPPED
+	})
+	require.Empty(t, a.node(socket))
+}
+
+// TestAccountsNotConnected checks that an offer that could not be sent counts
+// for nothing.
+func TestAccountsNotConnected(t *testing.T) {
+	t.Parallel()
+
+	a := newServers(t, 1)[0]
+	socket := a.start(
+		&socketrpc.StartSocketRequest{Admission: "open"},
+	).SocketId
+	_, err := a.rpc.SendSocket(
+		t.Context(), &socketrpc.SendSocketRequest{
+			Pubkey: testKeys[1], SocketId: socket,
+		},
+	)
+	requireStatus(t, err, codes.Unavailable, "not connected")
+	require.Empty(t, a.node(socket))
+}
+
+// TestAccountsCharge checks that a socket that is counted is charged in the
+// relay, and that one that the relay refuses to charge stays as it was.
+func TestAccountsCharge(t *testing.T) {
+	t.Parallel()
+
+	options := testConfig(t, "--relay.maxconns=2").Relay
+	cfg, err := options.relayConfig(nil, nil)
+	require.NoError(t, err)
+	cfg.AccountSockets = 1
+	r, err := relay.New(cfg, nil)
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	defer func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}()
+
+	servers := newServers(t, 2)
+	a, peer := servers[0], servers[1].lnd.Node().PubKey
+	accounts := newAccounts(r, a.offers, btclog.Disabled)
+
+	// offered opens a socket and offers it to the peer.
+	offered := func() *relay.Socket {
+		t.Helper()
+
+		socket, err := r.Open(relay.Options{Protocol: relay.UDP})
+		require.NoError(t, err)
+		_, err = a.offers.Send(ctx, offer.Proposal{
+			Peer:      peer,
+			SocketID:  offer.ID(socket.ID()),
+			Protocol:  offer.UDP,
+			Addrs:     a.rpc.sockets.addrs,
+			Port1:     socket.Port(relay.Leg1),
+			Port2:     socket.Port(relay.Leg2),
+			Legs:      offer.Leg2,
+			ExpiresAt: time.Now().Add(time.Hour),
+		})
+		require.NoError(t, err)
+		accounts.update(ctx, socket.ID(), peer)
+
+		return socket
+	}
+
+	first, second := offered(), offered()
+	require.Equal(t, map[relay.ID]offer.PubKey{
+		first.ID(): peer,
+	}, accounts.nodes)
+
+	require.NoError(t, first.Close())
+	accounts.update(ctx, second.ID(), peer)
+	require.Equal(t, peer, accounts.nodes[second.ID()])
+
+	// What comes late about a socket that has ended leaves nothing behind.
+	accounts.forget(first.ID())
+	accounts.update(ctx, first.ID(), peer)
+	require.Len(t, accounts.nodes, 1)
+}

@@ -10,6 +10,7 @@ import (
 const (
 	nameNone    = "no relay"
 	nameSocketd = "socketd"
+	nameGuarded = "socketd, TOKEN and limits"
 	nameCoturn  = "coturn"
 	namePion    = "pion/turn"
 	nameHaproxy = "haproxy"
@@ -23,9 +24,14 @@ var starters = map[string]func(context.Context, *stage) (relay, error){
 	nameNone: func(context.Context, *stage) (relay, error) {
 		return noRelay{}, nil
 	},
-	nameSocketd: startSocketd,
-	nameCoturn:  startCoturn,
-	namePion:    startPion,
+	nameSocketd: func(ctx context.Context, s *stage) (relay, error) {
+		return startSocketd(ctx, s, false)
+	},
+	nameGuarded: func(ctx context.Context, s *stage) (relay, error) {
+		return startSocketd(ctx, s, true)
+	},
+	nameCoturn: startCoturn,
+	namePion:   startPion,
 	nameHaproxy: func(ctx context.Context, s *stage) (relay, error) {
 		return startHaproxy(ctx, s, false)
 	},

@@ -14,8 +14,6 @@ import (
 	"github.com/socketd/socketd/internal/regtest"
 	"github.com/socketd/socketd/socketrpc"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 const (
@@ -34,14 +32,18 @@ const (
 	stopLimit = 10 * time.Second
 )
 
-// daemon is the real socketd, beside a real lnd.
+// daemon is the real socketd, beside a real lnd. Its fields are immutable.
 type daemon struct {
 	socketd *regtest.Socketd
 	conn    *grpc.ClientConn
+
+	// guarded says that its sockets have tokens and limits.
+	guarded bool
 }
 
-// startSocketd starts the daemon on the relay's core.
-func startSocketd(ctx context.Context, s *stage) (relay, error) {
+// startSocketd starts the daemon on the relay's core: guarded, with limits on
+// what all of its sockets pass, or without.
+func startSocketd(ctx context.Context, s *stage, guarded bool) (relay, error) {
 	if s.lnd == nil {
 		if err := s.startLnd(ctx); err != nil {
 			return nil, err
@@ -59,14 +61,7 @@ func startSocketd(ctx context.Context, s *stage) (relay, error) {
 		LndAddr:         s.lnd.RPCAddr(),
 		LndTLSPath:      s.lnd.TLSCertPath(),
 		LndMacaroonPath: s.macaroonFile(),
-		Args: []string{
-			"--debuglevel=info",
-			"--relay.listen=" + loopback.String(),
-			"--relay.ports=" + daemonPorts,
-			"--relay.maxsockets=" + strconv.Itoa(maxSockets),
-			"--relay.idletimeout=0",
-			"--relay.lifetime=0",
-		},
+		Args:            daemonArgs(guarded),
 	})
 	if err != nil {
 		return nil, err
@@ -79,7 +74,7 @@ func startSocketd(ctx context.Context, s *stage) (relay, error) {
 		return nil, err
 	}
 
-	return &daemon{socketd: socketd, conn: conn}, nil
+	return &daemon{socketd: socketd, conn: conn, guarded: guarded}, nil
 }
 
 // startLnd starts a node without a chain, and bakes the daemon's macaroon.
@@ -150,24 +145,24 @@ func shellQuote(word string) string {
 func (d *daemon) open(ctx context.Context, tcp bool, n int) (Ends,
 	func() error, error) {
 
-	protocol := "udp"
-	if tcp {
-		protocol = "tcp"
-	}
 	client := socketrpc.NewSocketClient(d.conn)
 
 	ids := make([]string, n)
 	ends := Ends{Kind: Socket, Sockets: make([][2]uint16, n)}
+	if d.guarded {
+		ends.Tokens = make([]Tokens, n)
+	}
 	err := parallel(n, func(i int) error {
-		resp, err := client.StartSocket(
-			ctx, &socketrpc.StartSocketRequest{Protocol: protocol},
-		)
+		resp, err := client.StartSocket(ctx, d.request(tcp))
 		if err != nil {
-			return startError(tcp, err)
+			return fmt.Errorf("start a socket: %w", err)
 		}
 
 		ids[i] = resp.SocketId
 		ends.Sockets[i], err = parsePorts(resp.Port1, resp.Port2)
+		if err == nil && d.guarded {
+			ends.Tokens[i], err = parseTokens(resp)
+		}
 
 		return err
 	})
@@ -179,7 +174,8 @@ func (d *daemon) open(ctx context.Context, tcp bool, n int) (Ends,
 		)
 		defer cancel()
 
-		return parallel(n, func(i int) error {
+		checkErr := d.checkLimits(ctx)
+		stopErr := parallel(n, func(i int) error {
 			if ids[i] == "" {
 				return nil
 			}
@@ -191,24 +187,14 @@ func (d *daemon) open(ctx context.Context, tcp bool, n int) (Ends,
 
 			return err
 		})
+
+		return errors.Join(checkErr, stopErr)
 	}
 	if err != nil {
 		return Ends{}, nil, errors.Join(err, release())
 	}
 
 	return ends, release, nil
-}
-
-// startError tells a daemon that does not speak TCP from other errors.
-func startError(tcp bool, err error) error {
-	code := status.Code(err)
-	if tcp && (code == codes.InvalidArgument ||
-		code == codes.Unimplemented) {
-
-		return fmt.Errorf("%w: %w", errUnavailable, err)
-	}
-
-	return fmt.Errorf("start a socket: %w", err)
 }
 
 // parsePorts reads the ports of a socket.
@@ -259,5 +245,10 @@ func (d *daemon) pids() []int {
 
 // stop ends the daemon in order.
 func (d *daemon) stop() error {
-	return errors.Join(d.conn.Close(), d.socketd.Stop())
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+
+	return errors.Join(
+		d.checkLimits(ctx), d.conn.Close(), d.socketd.Stop(),
+	)
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // TestParseVersion reads what the programs print.
@@ -106,26 +104,6 @@ func TestParsePorts(t *testing.T) {
 	require.Error(t, err)
 	_, err = parsePorts("", "1")
 	require.Error(t, err)
-}
-
-// TestStartError tells a daemon without TCP from one in trouble.
-func TestStartError(t *testing.T) {
-	t.Parallel()
-
-	for _, test := range []struct {
-		tcp     bool
-		code    codes.Code
-		missing bool
-	}{
-		{true, codes.InvalidArgument, true},
-		{true, codes.Unimplemented, true},
-		{true, codes.ResourceExhausted, false},
-		{false, codes.InvalidArgument, false},
-	} {
-		err := startError(test.tcp, status.Error(test.code, "text"))
-		require.Equal(t, test.missing, errors.Is(err, errUnavailable))
-		require.Equal(t, test.code, status.Code(err))
-	}
 }
 
 // TestParallel checks that all is done, and that an error is told.

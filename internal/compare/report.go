@@ -70,11 +70,16 @@ func (r *runner) report(versions []string, took time.Duration) string {
 	b.WriteString("Medians of rounds in which the contestants take " +
 		"turns; the first round does not count. Relay CPU is the " +
 		"user and system time of all processes of the relay. " +
-		"Ratios are socketd's figure divided by the other one's.\n")
+		"Ratios are socketd's figure divided by the other one's. " +
+		"\"" + nameSocketd + "\" has OPEN sockets and no limits; \"" +
+		nameGuarded + "\" is the same program with sockets whose " +
+		"clients bind before they are measured, and with every " +
+		"limit set, so high that none is reached.\n")
 
 	for _, row := range r.rows {
 		r.section(&b, row)
 	}
+	r.costSection(&b)
 	r.targetSection(&b)
 
 	return b.String()

@@ -137,6 +137,39 @@ func TestReport(t *testing.T) {
 	require.ErrorIs(t, r.failures(), broken)
 }
 
+// TestCost checks what TOKEN and limits are said to cost.
+func TestCost(t *testing.T) {
+	t.Parallel()
+
+	r := bench("udp-latency", map[string][]time.Duration{
+		nameNone:    {10000},
+		nameSocketd: {60000, 70000, 50000},
+		nameGuarded: {90000, 60000, 70000},
+	})
+	report := r.report(nil, 0)
+	const head = "## What TOKEN and limits cost\n"
+	_, section, found := strings.Cut(report, head)
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "## ")
+	require.Equal(t, 5, strings.Count(section, "\n| "))
+	for _, cells := range []string{
+		"p50, µs       |    60.0 |             70.0 |    1.17 |\n",
+		"p99, µs       |       0 |                0 |       – |\n",
+		"added p50, µs |    50.0 |             60.0 |    1.20 |\n",
+	} {
+		require.Contains(t, section, "| `udp-latency`: "+cells)
+	}
+
+	// In the table of the row socketd's figure is the one that is divided.
+	require.Contains(t, report, "| "+nameGuarded+" |    70.0 |       0 |"+
+		"          60.0 |                0.83 |       0 |      3 |\n")
+
+	// What was not measured costs nothing that is known.
+	delete(r.jobs, jobKey{row: "udp-latency", contestant: nameGuarded})
+	require.Contains(t, r.report(nil, 0), "| `udp-latency`: p50, µs    "+
+		"   |    60.0 |                – |       – |\n")
+}
+
 // TestOneLine shortens texts.
 func TestOneLine(t *testing.T) {
 	t.Parallel()

@@ -44,6 +44,9 @@ type figure struct {
 	// over subtracts the figure of no relay at all.
 	over bool
 
+	// cost says that it tells what TOKEN and limits cost.
+	cost bool
+
 	// of returns the figure of one sample.
 	of func(sample) float64
 }
@@ -138,12 +141,12 @@ var loadRates = []int{
 // everybody speaks UDP, or TCP.
 var (
 	everybodyUDP = []string{
-		nameNone, nameSocketd, nameCoturn, namePion, nameNginx,
-		nameSocat,
+		nameNone, nameSocketd, nameGuarded, nameCoturn, namePion,
+		nameNginx, nameSocat,
 	}
 	everybodyTCP = []string{
-		nameNone, nameSocketd, nameHaproxy, nameSplice, nameNginx,
-		nameSocat,
+		nameNone, nameSocketd, nameGuarded, nameHaproxy, nameSplice,
+		nameNginx, nameSocat,
 	}
 )
 
@@ -151,13 +154,13 @@ var (
 var flowFigures = []figure{
 	{
 		head: "delivered, kpps", ratio: "rate: socketd / it",
-		digits: 0, of: func(s sample) float64 {
+		digits: 0, cost: true, of: func(s sample) float64 {
 			return perSecond(float64(s.Delivered)/1e3, s.Elapsed)
 		},
 	},
 	{
 		head: "relay CPU, ns/packet", ratio: "CPU: socketd / it",
-		digits: 0, of: cpuPerPacket,
+		digits: 0, cost: true, of: cpuPerPacket,
 	},
 	lossFigure,
 	{

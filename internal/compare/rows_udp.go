@@ -66,7 +66,8 @@ func sessionsRow() *row {
 		sockets: manySessions,
 		fresh:   true,
 		contestants: []string{
-			nameNone, nameSocketd, nameCoturn, namePion,
+			nameNone, nameSocketd, nameGuarded, nameCoturn,
+			namePion,
 		},
 		figures: []figure{
 			{head: "offered, kpps", of: func(s sample) float64 {
@@ -83,12 +84,13 @@ func sessionsRow() *row {
 			lossFigure,
 			{
 				head:  "relay CPU, ns/packet",
-				ratio: "CPU: socketd / it", of: cpuPerPacket,
+				ratio: "CPU: socketd / it",
+				cost:  true, of: cpuPerPacket,
 			},
 			{
 				head:   "memory, KiB/session",
 				ratio:  "memory: socketd / it",
-				digits: 1,
+				digits: 1, cost: true,
 				of: func(s sample) float64 {
 					return s.growth() / manySessions
 				},
@@ -119,16 +121,17 @@ func latencyRow() *row {
 		sockets:     1,
 		contestants: everybodyUDP,
 		figures: []figure{
-			{head: "p50, µs", digits: 1, of: p50},
+			{head: "p50, µs", digits: 1, cost: true, of: p50},
 			{
-				head: "p99, µs", digits: 1,
+				head: "p99, µs", digits: 1, cost: true,
 				of: func(s sample) float64 {
 					return micros(s.P99)
 				},
 			},
 			{
 				head: "added p50, µs", digits: 1, over: true,
-				ratio: "added: socketd / it", of: p50,
+				ratio: "added: socketd / it", cost: true,
+				of: p50,
 			},
 			lossFigure,
 		},

@@ -66,6 +66,10 @@ type Ends struct {
 	// Sockets are the ports of both legs of each socket; only for Socket.
 	Sockets [][2]uint16 `json:"sockets,omitempty"`
 
+	// Tokens are what the clients of each of them bind with. There are none
+	// if the sockets are OPEN.
+	Tokens []Tokens `json:"tokens,omitempty"`
+
 	// Server is the port of the relay; only for TURN and Proxy.
 	Server uint16 `json:"server,omitempty"`
 

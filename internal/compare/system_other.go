@@ -2,7 +2,10 @@
 
 package compare
 
-import "context"
+import (
+	"context"
+	"syscall"
+)
 
 // Cores returns ErrSystem.
 func Cores() (int, error) {
@@ -11,6 +14,11 @@ func Cores() (int, error) {
 
 // Become returns ErrSystem.
 func Become(int, []string) error {
+	return ErrSystem
+}
+
+// latePort returns ErrSystem.
+func latePort(string, string, syscall.RawConn) error {
 	return ErrSystem
 }
 

@@ -70,9 +70,18 @@ func (t *tcpEnds) close() {
 	}
 }
 
-// dial calls a port.
-func dial(ctx context.Context, port uint16) (net.Conn, error) {
+// dial calls a port from an address of this machine.
+func dial(ctx context.Context, from netip.Addr, port uint16) (net.Conn,
+	error) {
+
 	dialer := net.Dialer{Timeout: tcpLimit, KeepAlive: -1}
+	if from != loopback {
+		// Otherwise it is the one that the system takes by itself.
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(
+			netip.AddrPortFrom(from, 0),
+		)
+		dialer.Control = latePort
+	}
 
 	return dialer.DialContext(ctx, "tcp4", address(port))
 }
@@ -80,13 +89,13 @@ func dial(ctx context.Context, port uint16) (net.Conn, error) {
 // open opens a pair: in the given one of the sockets, if there are any.
 func (t *tcpEnds) open(ctx context.Context, session int) (tcpPair, error) {
 	if t.lis == nil {
-		ports := t.ends.Sockets[session%len(t.ends.Sockets)]
+		c := newCaller(&t.ends, session%len(t.ends.Sockets), 0)
 
-		a, err := dial(ctx, ports[0])
+		a, err := c.call(ctx, 1)
 		if err != nil {
 			return tcpPair{}, err
 		}
-		b, err := dial(ctx, ports[1])
+		b, err := c.call(ctx, 2)
 		if err != nil {
 			return tcpPair{}, errors.Join(err, a.Close())
 		}
@@ -94,7 +103,7 @@ func (t *tcpEnds) open(ctx context.Context, session int) (tcpPair, error) {
 		return tcpPair{a: a, b: b}, nil
 	}
 
-	a, err := dial(ctx, t.server)
+	a, err := dial(ctx, loopback, t.server)
 	if err != nil {
 		return tcpPair{}, err
 	}

@@ -160,8 +160,9 @@ func (t *tcpEnds) shortFor(ctx context.Context,
 	)
 	for worker := range shortWorkers {
 		wg.Go(func() {
+			call := t.shortCall(worker)
 			for time.Now().Before(deadline) && ctx.Err() == nil {
-				err := t.short(ctx)
+				err := t.short(ctx, call)
 				if err != nil {
 					errs[worker] = fmt.Errorf("short "+
 						"pair: %w", err)
@@ -177,20 +178,33 @@ func (t *tcpEnds) shortFor(ctx context.Context,
 	return count.Load(), errors.Join(append(errs[:], ctx.Err())...)
 }
 
+// shortCall returns what opens the connections of a worker's short pairs: the
+// first clients' with leg 1, and where the second ones call too, theirs with
+// leg 2.
+func (t *tcpEnds) shortCall(worker int) func(context.Context, int) (net.Conn,
+	error) {
+
+	if t.lis == nil {
+		return newCaller(&t.ends, 0, worker).call
+	}
+
+	return func(ctx context.Context, _ int) (net.Conn, error) {
+		return dial(ctx, loopback, t.server)
+	}
+}
+
 // short opens a pair, sends a byte each way and closes it. Of several at once
 // in one socket any two connections may come together.
-func (t *tcpEnds) short(ctx context.Context) (err error) {
-	server := t.server
-	if t.lis == nil {
-		server = t.ends.Sockets[0][0]
-	}
-	a, err := dial(ctx, server)
+func (t *tcpEnds) short(ctx context.Context,
+	call func(context.Context, int) (net.Conn, error)) (err error) {
+
+	a, err := call(ctx, 1)
 	if err != nil {
 		return err
 	}
 
 	if t.lis == nil {
-		b, err := dial(ctx, t.ends.Sockets[0][1])
+		b, err := call(ctx, 2)
 		if err != nil {
 			return errors.Join(err, a.Close())
 		}

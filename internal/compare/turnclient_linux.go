@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/pion/stun/v3"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -18,11 +16,6 @@ const (
 	// channelHeadSize is the size of the framing of a datagram of a
 	// channel: its number and the length of the payload.
 	channelHeadSize = 4
-
-	// askEvery is after how much silence a request is sent again, and
-	// askTimes how often it is sent.
-	askEvery = 500 * time.Millisecond
-	askTimes = 6
 )
 
 // errPortTaken means that the server still serves an earlier client that had
@@ -39,7 +32,7 @@ func channelHead() []byte {
 
 // turnClient asks a TURN server for things.
 type turnClient struct {
-	fd int
+	client
 
 	// auth is what is added to a request: nothing until the server has
 	// asked for it.
@@ -49,7 +42,7 @@ type turnClient struct {
 // allocate opens a channel to the peer through the TURN server that the client
 // is connected to, and returns the port at which the peer reaches the client.
 func allocate(c client, peer uint16) (uint16, error) {
-	t := &turnClient{fd: c.fd}
+	t := &turnClient{client: c}
 
 	// 17 is UDP.
 	transport := stun.RawAttribute{
@@ -109,7 +102,12 @@ func (t *turnClient) ask(method stun.Method,
 			return nil, fmt.Errorf("%s: %w", method, err)
 		}
 
-		answer, err := t.exchange(request)
+		var answer *stun.Message
+		err = t.exchange(request.Raw, func(datagram []byte) bool {
+			answer = answerTo(request, datagram)
+
+			return answer != nil
+		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", method, err)
 		}
@@ -151,39 +149,6 @@ func (t *turnClient) identify(refusal *stun.Message) error {
 	}
 
 	return nil
-}
-
-// exchange sends a message until it is answered.
-func (t *turnClient) exchange(request *stun.Message) (*stun.Message, error) {
-	buffer := make([]byte, plainSize)
-
-	for range askTimes {
-		_, err := unix.Write(t.fd, request.Raw)
-		if err != nil && !errors.Is(err, unix.ECONNREFUSED) {
-			return nil, err
-		}
-
-		for {
-			ready, err := await(t.fd, askEvery)
-			if err != nil {
-				return nil, err
-			}
-			if !ready {
-				break
-			}
-
-			n, err := unix.Read(t.fd, buffer)
-			if err != nil {
-				break
-			}
-			answer := answerTo(request, buffer[:n])
-			if answer != nil {
-				return answer, nil
-			}
-		}
-	}
-
-	return nil, errNoPath
 }
 
 // answerTo returns the message in a datagram if it answers the request, nil if

@@ -26,6 +26,11 @@ const (
 	// server knows the first one.
 	portTries = 10
 
+	// askEvery is after how much silence a question is sent again, and
+	// askTimes how often it is sent.
+	askEvery = 500 * time.Millisecond
+	askTimes = 6
+
 	// settleTime is how long what was said to meet may be under way.
 	settleTime = 50 * time.Millisecond
 )
@@ -98,6 +103,38 @@ func (c client) port() (uint16, error) {
 // connect sets where the client sends.
 func (c client) connect(port uint16) error {
 	return unix.Connect(c.fd, loopbackAt(port))
+}
+
+// exchange sends a message to where the client sends, until the answer comes.
+func (c client) exchange(message []byte, isAnswer func([]byte) bool) error {
+	buffer := make([]byte, plainSize)
+
+	for range askTimes {
+		_, err := unix.Write(c.fd, message)
+		if err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+			return err
+		}
+
+		for {
+			ready, err := await(c.fd, askEvery)
+			if err != nil {
+				return err
+			}
+			if !ready {
+				break
+			}
+
+			n, err := unix.Read(c.fd, buffer)
+			if err != nil {
+				break
+			}
+			if isAnswer(buffer[:n]) {
+				return nil
+			}
+		}
+	}
+
+	return errNoPath
 }
 
 // prepare forgets what the client was sent so far. With offload the kernel
@@ -220,10 +257,18 @@ func (p *pair) aim(ends Ends, session int) error {
 	switch ends.Kind {
 	case Socket:
 		ports := ends.Sockets[session]
+		keys := ends.keys(session, protocolUDP)
+		for i, c := range []client{p.a, p.b} {
+			err := c.connect(ports[i])
+			if err == nil {
+				err = shakeHands(keys[i], c.exchange)
+			}
+			if err != nil {
+				return err
+			}
+		}
 
-		return errors.Join(
-			p.a.connect(ports[0]), p.b.connect(ports[1]),
-		)
+		return nil
 
 	case Proxy:
 		// The other one learns where to send from what it gets.

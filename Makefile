@@ -47,7 +47,8 @@ demo: preflight nodes build ## Run the main job between two real lnd nodes
 	@$(BIN)/socketdev demo
 
 .PHONY: check
-check: packages rpc-check lint race portable itest ## Pass every test there is
+check: FUZZTIME = 2s
+check: packages rpc-check lint race portable fuzz itest ## Pass every test
 
 .PHONY: unit
 unit: ## Run the unit tests without the race detector
@@ -62,6 +63,14 @@ portable: ## Run the relay's tests with the data path of other systems
 	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS) portable" ./relay
 	CGO_ENABLED=0 GOOS=darwin go build ./relay
 	CGO_ENABLED=0 GOOS=windows go build ./relay
+
+# What a stranger can reach is decoded by these packages.
+FUZZED := ./relay ./relay/bind ./sidecar/wire ./sidecar/offer ./sidecar/caveat
+FUZZTIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder that a stranger can reach, each for FUZZTIME
+	@CGO_ENABLED=0 scripts/fuzz.sh $(FUZZTIME) "$(TAGS)" $(FUZZED)
 
 .PHONY: itest
 itest: nodes build ## Run the integration tests: real lnds, real binaries

@@ -179,7 +179,7 @@ func (c *client) pipeTarget(ctx context.Context, match *pipeMatch,
 		return nil, err
 	}
 
-	if false && !opts.allowPrivate && !isPublic(target.addr) {
+	if match.isOffer && !opts.allowPrivate && !isPublic(target.addr) {
 		return nil, fmt.Errorf("%v names %v, which is no public "+
 			"address with a port of %d or more; --%s uses it all "+
 			"the same", match, target.addr, lowestPort,

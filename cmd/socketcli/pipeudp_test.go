@@ -316,32 +316,41 @@ func TestPipeUDPEarly(t *testing.T) {
 // TestPipeUDPGone closes the leg's port and opens it again: of an open leg the
 // system tells only that nobody is there.
 func TestPipeUDPGone(t *testing.T) {
-	program, leg, client, local := newUDPPipe(t)
+	leg, program := newUDPSide(t, loopback), newUDPSide(t, loopback)
 	at := leg.addr()
-
-	program.send(local, []byte("first"))
-	leg.receive()
-	require.NoError(t, leg.Close())
-	for range 9 {
-		program.send(local, []byte("lost"))
+	toLeg, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+	require.NoError(t, err)
+	local := newUDPSide(t, loopback)
+	reads := make(chan struct{}, 10_000)
+	p := &udpPipe{
+		leg:   &readConn{toLeg, reads},
+		local: local.UDPConn, isFor: isLoopback,
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.run(ctx) }()
+
+	// The pipe reads again when the system has told it.
+	<-reads
+	require.NoError(t, leg.Close())
+	require.Eventually(t, func() bool {
+		program.send(local.addr(), []byte("lost"))
+
+		return len(reads) > 0
+	}, testTimeout, time.Millisecond)
 
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	again := &udpSide{UDPConn: conn, t: t}
 	require.NoError(t, conn.SetDeadline(time.Now().Add(testTimeout)))
-	again.send(client, []byte("back"))
+	leg = &udpSide{UDPConn: conn, t: t}
+
+	leg.send(toLeg.LocalAddr().(*net.UDPAddr).AddrPort(), []byte("back"))
 	got, _ := program.receive()
 	require.Equal(t, "back", string(got))
-	program.send(local, []byte("there"))
-	for {
-		got, _ := again.receive()
-		if string(got) == "there" {
-			break
-		}
-		require.Equal(t, "lost", string(got))
-	}
+
+	cancel()
+	require.NoError(t, <-done)
 }
 
 // TestPipeUDPNoAllocation checks that a datagram costs no memory.

@@ -52,12 +52,9 @@ type PacketConn struct {
 	// sent by the one that it has just left.
 	gate sync.RWMutex
 
-	// turn has room for the one who does a handshake.
-	turn chan struct{}
-
-	// trouble tells the keeper that the path in use seems to be gone, or
-	// that the relay may know this program by another one.
-	trouble chan struct{}
+	// asked tells the keeper that a program asks for something, and trouble
+	// that the path in use seems to be gone.
+	asked, trouble chan struct{}
 
 	// workers are the goroutines. One is only added with mu held and closed
 	// not set.
@@ -76,13 +73,7 @@ type PacketConn struct {
 	// readDeadline and writeDeadline are the program's.
 	readDeadline, writeDeadline time.Time
 
-	// boundAt is when the relay last confirmed a bind.
-	boundAt time.Time
-
-	// asking counts the calls that wait for their turn, and stopAttempt
-	// ends the keeper's handshake in favour of one of them.
-	asking      int
-	stopAttempt context.CancelFunc
+	keeping
 }
 
 // PacketConn is both.
@@ -105,9 +96,10 @@ func DialUDP(ctx context.Context, cfg Config) (*PacketConn, error) {
 		cfg:     full,
 		life:    life,
 		cancel:  cancel,
-		turn:    make(chan struct{}, 1),
+		asked:   make(chan struct{}, 1),
 		trouble: make(chan struct{}, 1),
 		paths:   make(map[*path]struct{}),
+		keeping: keeping{changed: make(chan struct{})},
 	}
 
 	g, err := c.reach(ctx)
@@ -121,10 +113,9 @@ func DialUDP(ctx context.Context, cfg Config) (*PacketConn, error) {
 	}
 
 	c.remote = net.UDPAddrFromAddrPort(g.remote)
+	c.confirmed(g.handshake)
 	c.use(g)
-
-	c.workers.Add(1)
-	go c.keep()
+	c.workers.Go(c.keep)
 
 	return c, nil
 }
@@ -414,10 +405,6 @@ func (c *PacketConn) Close() error {
 	c.mu.Unlock()
 
 	c.workers.Wait()
-
-	// A handshake under way has goroutines of its own.
-	c.turn <- struct{}{}
-	<-c.turn
 
 	if !isFirst {
 		return nil

@@ -4,251 +4,129 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 	"time"
 )
 
 const (
-	// holdTime is how long Writes wait for the relay to change to another
-	// path. It does so within one round trip if the network is well.
-	holdTime = 250 * time.Millisecond
-
-	// linger is how long a path that was left is read from: what the relay
-	// sent before it changed may be on its way.
-	linger = 2 * time.Second
-
-	// patience is the part of a keep-alive interval within which the relay
-	// has to answer: 1 / patience. Then another path is tried.
-	patience = 3
+	// patienceShare is the part of a keep-alive interval within which the
+	// relay has to answer: 1 / patienceShare, but maxPatience at most. Then
+	// something else is tried.
+	patienceShare = 3
+	maxPatience   = 5 * time.Second
 )
 
-// greeted is a path by which the relay has challenged this program.
-type greeted struct {
-	*path
+// keeping is what the keeper and those who ask it for something share. It is
+// guarded by the connection's mu.
+type keeping struct {
+	// boundFrom is when the last handshake began that the relay has
+	// confirmed, and movedFrom the last one of them by a new path.
+	boundFrom, movedFrom time.Time
 
-	conn      *PacketConn
-	handshake *handshake
+	// changed is closed, and replaced, when these change.
+	changed chan struct{}
+
+	// movers counts the calls of Migrate that wait, and isMoveNext tells
+	// that one has come since the last attempt began.
+	movers     int
+	isMoveNext bool
+
+	// stopAttempt ends the attempt that is under way.
+	stopAttempt context.CancelFunc
 }
 
-// Close closes the path.
-func (g *greeted) Close() error {
-	g.conn.closePath(g.path)
-
-	return nil
-}
-
-// finish binds. If it fails the path is closed.
-func (g *greeted) finish(ctx context.Context) error {
-	err := g.handshake.finish(ctx, wire{g.conn, g.path})
-	if err != nil {
-		g.conn.closePath(g.path)
-
-		return fmt.Errorf("%v: %w", g.remote, err)
-	}
-
-	return nil
-}
-
-// greet opens a path to an address and says hello until it is challenged.
-func (c *PacketConn) greet(ctx context.Context, addr netip.AddrPort) (*greeted,
-	error) {
-
-	p, err := c.openPath(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-
-	h := newHandshake(c.cfg.Leg, c.cfg.Token)
-	if err := h.ask(ctx, wire{c, p}, 0); err != nil {
-		c.closePath(p)
-
-		return nil, err
-	}
-
-	return &greeted{path: p, conn: c, handshake: h}, nil
-}
-
-// reach opens a path to the address that answers first. The one in use is tried
-// before the others. Only one path ever binds, or the relay would not know
-// which of them is meant.
-func (c *PacketConn) reach(ctx context.Context) (*greeted, error) {
-	addrs := c.cfg.Addrs
-	if p := c.current.Load(); p != nil && p.remote != addrs[0] {
-		addrs = slices.DeleteFunc(slices.Clone(addrs),
-			func(addr netip.AddrPort) bool {
-				return addr == p.remote
-			})
-		addrs = slices.Insert(addrs, 0, p.remote)
-	}
-
-	return race(ctx, addrs, c.greet)
-}
-
-// use makes a path, by which the relay has confirmed the bind, the one in use.
-// The one before is read from for some time.
-func (c *PacketConn) use(g *greeted) {
-	c.confirmed(g.handshake)
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	old := c.current.Swap(g.path)
-	c.setReadDeadline(g.path)
-	c.setWriteDeadline(g.path)
-
-	if old == nil {
-		return
-	}
-
-	old.readKick = true
-	c.setReadDeadline(old)
-
-	// Close has closed all paths otherwise.
-	if !c.closed {
-		c.workers.Go(func() { c.drain(old) })
-	}
-}
-
-// confirmed notes what the relay has confirmed.
-func (c *PacketConn) confirmed(h *handshake) {
-	addr := h.observed()
-	c.observed.Store(&addr)
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	c.boundAt = time.Now()
-}
-
-// Rebind binds again now, from the same local port, and returns when the relay
-// has confirmed it, or when the context ends. A program can tell by it that it
-// is still the leg's client, or become it again. If it fails the connection
-// goes on as it was.
+// Rebind binds again now, and returns when the relay has confirmed it, or when
+// the context ends. A program can tell by it that it is still the leg's client,
+// or become it again. It is done from the same local port, unless nobody
+// answers there, which has the same consequence as with a keep-alive.
 func (c *PacketConn) Rebind(ctx context.Context) error {
-	return c.wrap("rebind", c.inTurn(ctx, c.rebind))
+	since := time.Now()
+
+	return c.wrap("rebind", c.ask(ctx, func() bool {
+		return c.boundFrom.After(since)
+	}))
 }
 
 // Migrate takes a new local port, binds from it, and goes on there. It is for
 // programs that know that their network has changed; the connection finds out
-// by itself, but only when the next keep-alive fails. Nothing is lost but what
-// is on its way by a path that is gone: what comes by the old port is read for
-// some time, and Writes wait for the moment of the change. If it fails the
-// connection goes on as it was.
+// by itself, but only when a Write or the next keep-alive fails. Nothing is
+// lost but what is on its way by a path that is gone: what comes by the old
+// port is read for some time, and Writes wait for the moment of the change. If
+// the context ends first the connection goes on as it was.
 func (c *PacketConn) Migrate(ctx context.Context) error {
-	return c.wrap("migrate", c.inTurn(ctx, c.migrate))
+	since := time.Now()
+
+	c.beginMove()
+	err := c.ask(ctx, func() bool {
+		return c.movedFrom.After(since)
+	})
+	c.endMove(err)
+
+	return c.wrap("migrate", err)
 }
 
-// rebind binds again by the path in use.
-func (c *PacketConn) rebind(ctx context.Context) error {
-	w := wire{c, c.current.Load()}
-	h := newHandshake(c.cfg.Leg, c.cfg.Token)
-
-	err := h.ask(ctx, w, 0)
-	if err == nil {
-		err = h.finish(ctx, w)
-	}
-	if err != nil {
-		return err
-	}
-
-	c.confirmed(h)
-
-	return nil
-}
-
-// migrate binds by a new path and makes it the one in use.
-func (c *PacketConn) migrate(ctx context.Context) error {
-	g, err := c.reach(ctx)
-	if err != nil {
-		return err
-	}
-
-	// What is written from here on goes by the new path, if that is
-	// confirmed soon.
-	c.shutGate()
-	timer := time.AfterFunc(holdTime, c.openGate)
-
-	err = g.finish(ctx)
-
-	if !timer.Stop() {
-		c.shutGate()
-	}
-	if err == nil {
-		c.use(g)
-	}
-	c.openGate()
-
-	// The relay may have changed to the new path, and its answer be lost.
-	if err != nil {
-		c.tellTrouble()
-	}
-
-	return err
-}
-
-// shutGate makes Writes wait, also one that waits for room already.
-func (c *PacketConn) shutGate() {
-	p := c.current.Load()
-
-	c.mu.Lock()
-	p.writeKick = true
-	c.setWriteDeadline(p)
-	c.mu.Unlock()
-
-	c.gate.Lock()
-
-	c.mu.Lock()
-	p.writeKick = false
-	c.setWriteDeadline(p)
-	c.mu.Unlock()
-}
-
-// openGate lets Writes go on.
-func (c *PacketConn) openGate() {
-	c.gate.Unlock()
-}
-
-// inTurn does a handshake for the program, when no other is under way. One of
-// the keeper makes room for it.
-func (c *PacketConn) inTurn(ctx context.Context,
-	shake func(context.Context) error) error {
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(c.life, func() {
-		cancel(context.Cause(c.life))
-	})()
-
-	c.ask(1)
-	var err error
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		err = ended(ctx)
-	}
-	c.ask(-1)
-
-	if err != nil {
-		return err
-	}
-	defer func() { <-c.turn }()
-
-	return shake(ctx)
-}
-
-// ask counts those who want their turn.
-func (c *PacketConn) ask(change int) {
+// beginMove makes a new path the first thing that the keeper tries from now on.
+func (c *PacketConn) beginMove() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	c.asking += change
-	if change > 0 && c.stopAttempt != nil {
+	c.movers++
+	c.isMoveNext = true
+	if c.stopAttempt != nil {
 		c.stopAttempt()
 	}
 }
 
-// tellTrouble makes the keeper bind again now.
+// endMove takes the wish for a new path back. If nobody else has it, the keeper
+// stops trying to fulfil it.
+func (c *PacketConn) endMove(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.movers--
+	if c.movers > 0 {
+		return
+	}
+
+	c.isMoveNext = false
+	if err != nil && c.stopAttempt != nil {
+		c.stopAttempt()
+	}
+}
+
+// ask makes the keeper bind again and waits until something has come about. The
+// condition is asked with mu held.
+func (c *PacketConn) ask(ctx context.Context, isDone func() bool) error {
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
+
+	select {
+	case c.asked <- struct{}{}:
+	default:
+	}
+
+	for {
+		c.mu.Lock()
+		isOver, changed := isDone(), c.changed
+		c.mu.Unlock()
+
+		if isOver {
+			return nil
+		}
+
+		select {
+		case <-changed:
+		case <-c.life.Done():
+			return context.Cause(c.life)
+
+		case <-ctx.Done():
+			return ended(ctx)
+		}
+	}
+}
+
+// tellTrouble makes the keeper bind again, because the path in use seems to be
+// gone.
 func (c *PacketConn) tellTrouble() {
 	select {
 	case c.trouble <- struct{}{}:
@@ -256,16 +134,16 @@ func (c *PacketConn) tellTrouble() {
 	}
 }
 
-// keep keeps the bind alive until the connection ends.
+// keep keeps the bind alive until the connection ends. It is the only one who
+// does handshakes once the connection is there.
 func (c *PacketConn) keep() {
-	defer c.workers.Done()
-
 	timer := time.NewTimer(c.cfg.KeepAlive)
 	defer timer.Stop()
 
 	for {
 		select {
 		case <-timer.C:
+		case <-c.asked:
 		case <-c.trouble:
 		case <-c.life.Done():
 			return
@@ -280,24 +158,34 @@ func (c *PacketConn) keep() {
 	}
 }
 
-// renew binds again by the path in use, and if that fails by new ones until it
-// succeeds. It fails when the connection has ended, and when it has to end
-// because nobody answers.
+// renew binds again by the path in use, or by a new one if a program wants
+// that. If nobody answers it tries both by turns until somebody does. It fails
+// when the connection has ended, and when it has to end because nobody answers
+// for too long.
 func (c *PacketConn) renew() error {
-	began := time.Now()
-	shake, pause := c.rebind, time.Duration(0)
+	aliveAt := time.Now()
+	move, pause := false, time.Duration(0)
 	for {
-		err := c.attempt(shake, began)
+		var err error
+		move, err = c.attempt(move)
 		switch {
 		case c.life.Err() != nil:
 			return context.Cause(c.life)
 
-		case err == nil:
-			c.forgetTrouble()
+		// It is there by the old path, and a program wants a new one.
+		case err == nil && !move && c.isMoveWanted():
+			aliveAt = time.Now()
 
+		case err == nil:
 			return nil
 
-		case time.Since(began) < c.cfg.Timeout:
+		// It was stopped for what is to be done now.
+		case errors.Is(err, context.Canceled):
+			move = false
+
+			continue
+
+		case time.Since(aliveAt) < c.cfg.Timeout:
 
 		case errors.Is(err, ErrUnbound):
 			return fmt.Errorf("%w: no keep-alive was answered for "+
@@ -307,7 +195,7 @@ func (c *PacketConn) renew() error {
 			return fmt.Errorf("%w: no keep-alive could be sent "+
 				"for %v: %w", ErrUnbound, c.cfg.Timeout, err)
 		}
-		shake = c.migrate
+		move = !move
 
 		// An attempt that ran out of time has waited long enough.
 		if !errors.Is(err, ErrUnbound) {
@@ -317,68 +205,60 @@ func (c *PacketConn) renew() error {
 	}
 }
 
-// forgetTrouble forgets what was told of a path before it was confirmed or
-// left.
-func (c *PacketConn) forgetTrouble() {
-	select {
-	case <-c.trouble:
-	default:
-	}
-}
-
-// attempt does a handshake for the keeper, which must not take long. None is
-// needed if the program has done one since the keeper began.
-func (c *PacketConn) attempt(shake func(context.Context) error,
-	began time.Time) error {
-
-	ctx, cancel := context.WithTimeout(c.life, c.cfg.KeepAlive/patience)
+// attempt does one handshake, by a new path if that is the turn or if a program
+// wants it now, and tells which it was. It must not take long.
+func (c *PacketConn) attempt(move bool) (bool, error) {
+	began := time.Now()
+	patience := min(c.cfg.KeepAlive/patienceShare, maxPatience)
+	ctx, cancel := context.WithTimeout(c.life, patience)
 	defer cancel()
 
-	// The program's handshake is not answered either, while it lasts.
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ended(ctx)
-	}
-	defer func() { <-c.turn }()
+	c.mu.Lock()
+	move = move || c.isMoveNext
+	c.isMoveNext = false
+	c.stopAttempt = cancel
+	c.mu.Unlock()
 
-	if c.isBoundSince(began) {
-		return nil
+	shake := c.rebind
+	if move {
+		shake = c.migrate
 	}
-	if !c.setAttempt(cancel) {
-		return context.Canceled
-	}
-	defer c.setAttempt(nil)
+	err := shake(ctx)
 
-	return shake(ctx)
-}
-
-// setAttempt says how to end the keeper's handshake. It reports false if there
-// should be none.
-func (c *PacketConn) setAttempt(stop context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	c.stopAttempt = stop
+	c.stopAttempt = nil
+	if err != nil {
+		return move, err
+	}
 
-	return c.asking == 0
+	c.boundFrom = began
+	if move {
+		c.movedFrom = began
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+
+	return move, nil
 }
 
-// isBoundSince tells whether the relay has confirmed a bind since some time.
-func (c *PacketConn) isBoundSince(since time.Time) bool {
+// isMoveWanted tells whether a program waits for a new path.
+func (c *PacketConn) isMoveWanted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	return c.boundAt.After(since)
+	return c.movers > 0
 }
 
-// wait waits, unless the connection ends.
+// wait waits, unless the connection ends or a program asks for something.
 func (c *PacketConn) wait(pause time.Duration) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 
 	select {
 	case <-timer.C:
+	case <-c.asked:
 	case <-c.life.Done():
 	}
 }

@@ -377,7 +377,7 @@ func TestEverythingAtOnce(t *testing.T) {
 
 	l := newLeg(t, loopback4)
 	cfg := l.config()
-	cfg.KeepAlive = interval
+	cfg.KeepAlive = 3 * time.Second
 	cfg.Timeout = limit
 	conn := dial(t, cfg)
 

@@ -216,6 +216,7 @@ func TestAllowTCP(t *testing.T) {
 	requireDrops(t, s, Leg1, drops{DropNotAllowed: 4, DropStranger: 1})
 	callRefused(t, loopback6, s, Leg2)
 	requireDrops(t, s, Leg2, drops{DropNotAllowed: 1, DropLimit: 1})
+	require.Equal(t, DropLimit, w.event().(EventLimit).Reason)
 
 	require.EqualValues(t, 1, s.Stats().Leg1.Accepted)
 	require.EqualValues(t, 2, w.conns.Load())

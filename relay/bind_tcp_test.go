@@ -247,6 +247,12 @@ func TestBindTCPFull(t *testing.T) {
 	require.False(t, err == nil || errors.Is(err, io.EOF), "%v", err)
 	requireDrops(t, s, Leg1, drops{DropLimit: 1})
 
+	// That is told, but for what follows within a short time.
+	require.IsType(t, EventPinned{}, w.event())
+	require.Equal(t, EventLimit{
+		SocketID: s.ID(), Leg: Leg1, Reason: DropLimit,
+	}, w.event())
+
 	first.say("first")
 	callBound(t, s, Leg2).hear("first")
 }

@@ -343,6 +343,11 @@ func (l *leg) countOut(packets, bytes uint64, at moment) {
 // drop counts packets or connections that go no further.
 func (l *leg) drop(reason DropReason, count uint64) {
 	l.traffic.drops[reason].Add(count)
+
+	// The other limits are told of where they are reckoned.
+	if reason == DropLimit {
+		l.tellLimit(reason, l.relay.moment().now)
+	}
 }
 
 // lose counts what the kernel dropped, of which it tells the number since the

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -137,6 +139,11 @@ func newBeside(t *testing.T, w *world, limits Limits) *beside {
 		require.NoError(t, b.clients[i].send(nil))
 		require.Equal(t, b.clients[i].addr(),
 			w.event().(EventPinned).New)
+
+		// Leg 1 must be done with it before leg 2 has a client.
+		if leg == Leg1 {
+			waitDrops(t, b.socket, leg, DropNoClient, 1)
+		}
 	}
 	require.NoError(t, b.clients[0].wait())
 	_, err := b.clients[0].receive()
@@ -172,7 +179,6 @@ func (b *beside) talk(stop *atomic.Bool) {
 func (b *beside) requireNoLoss(t *testing.T) {
 	t.Helper()
 
-	require.NoError(t, <-b.done, "%+v", b.socket.Stats())
 	require.Positive(t, b.steps)
 
 	var packets, sent [2]uint64
@@ -315,6 +321,15 @@ func floodBeside(t *testing.T, besides []*beside, torrents ...*torrent) {
 	}))
 	stop.Store(true)
 
+	var failed error
+	for _, b := range besides {
+		if err := <-b.done; err != nil {
+			failed = errors.Join(failed, fmt.Errorf(
+				"%w: %+v", err, b.socket.Stats(),
+			))
+		}
+	}
+	require.NoError(t, failed)
 	for _, b := range besides {
 		b.requireNoLoss(t)
 	}

@@ -111,6 +111,78 @@ func TestTCPPacedGone(t *testing.T) {
 	require.EqualValues(t, size, s.Stats().Leg2.BytesOut)
 }
 
+// waiting returns the ports of the clients of a leg that wait for bandwidth, in
+// order. The loop's lock is held.
+func (p *pacer) waiting() []uint16 {
+	var ports []uint16
+	for c := p.waits.first; c != nil; c = c.next {
+		ports = append(ports, c.src.Port())
+	}
+
+	return ports
+}
+
+// TestTCPPacedOrder checks that connections get bandwidth in the order in which
+// they came to wait for it, and that nobody else gets it before them.
+func TestTCPPacedOrder(t *testing.T) {
+	t.Parallel()
+
+	const small = 10
+
+	w, s, c1, _ := slowest(t)
+	c := carrierOf(s)
+	p := &c.legs[0].pacer
+
+	ports := []uint16{c1.addr().Port()}
+	var partners []*caller
+	for i := range 3 {
+		from, to := callBoth(t, s)
+		partners = append(partners, to)
+		ports = append(ports, from.addr().Port())
+
+		// The last one comes when there is bandwidth.
+		if i == 2 {
+			c.loop.mu.Lock()
+			defer c.loop.mu.Unlock()
+
+			s.leg(Leg1).meter.bandwidth = bucket{}
+		}
+		_, err := io.CopyN(from, stream(byte(i)), small)
+		require.NoError(t, err)
+		if i < 2 {
+			require.Eventually(t, func() bool {
+				c.loop.mu.Lock()
+				defer c.loop.mu.Unlock()
+
+				return p.waits.count == i+2
+			}, limit, tick)
+		}
+	}
+	last := c.joined.first
+	for last.src.Port() != ports[3] {
+		last = last.next
+	}
+	last.readable = true
+	last.pump()
+	require.Equal(t, ports, p.waiting())
+
+	// The first has more than it may have at once.
+	c.loop.at = w.moment()
+	for _, want := range [][]uint16{
+		{ports[1], ports[2], ports[3], ports[0]},
+		{ports[2], ports[3], ports[0]},
+		{ports[3], ports[0]},
+		{ports[0]},
+	} {
+		s.leg(Leg1).meter.bandwidth = bucket{}
+		p.ready(0)
+		require.Equal(t, want, p.waiting())
+	}
+	for i, to := range partners {
+		to.requireStream(byte(i), small)
+	}
+}
+
 // TestTCPManyPaced lets many pairs wait for bandwidth. Each gets its turn, and
 // that keeps the loop from nothing else.
 func TestTCPManyPaced(t *testing.T) {

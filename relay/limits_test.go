@@ -581,3 +581,63 @@ func TestLimitTold(t *testing.T) {
 	told(Leg2, DropBytes, begin)
 	w.noEvent()
 }
+
+// TestNoneFor checks how long a connection has to wait for bandwidth, whichever
+// limit it is that bites, and that it may go on then and not before.
+func TestNoneFor(t *testing.T) {
+	t.Parallel()
+
+	w := newWorld(t, func(cfg *Config) {
+		cfg.Bandwidth, cfg.AccountBandwidth = 3000, 2000
+	})
+	s := w.openWith(Options{Protocol: TCP, Limits: Limits{Bandwidth: 1000}})
+	require.NoError(t, s.Charge("somebody"))
+	l := s.leg(Leg1)
+
+	now := begin
+	waits := map[string]func() time.Duration{
+		"socket": func() time.Duration {
+			l.meter.bandwidth.take(now, 4000, 1000, maxWait)
+
+			return 4*time.Second - burstTime + 1
+		},
+		"account": func() time.Duration {
+			l.inAccount().take(now, 1000)
+			l.inAccount().take(now, 10_000)
+
+			// The part of who is alone is all of it.
+			return 5*time.Second - burstTime + 1
+		},
+		"relay": func() time.Duration {
+			l.meter.inRelay.take(now, 1000)
+			l.meter.inRelay.take(now, 18_000)
+
+			return 6*time.Second - burstTime + 1
+		},
+	}
+	for name, empty := range waits {
+		require.Zero(t, l.noneFor(now), name)
+		allowed, wait := l.allowance(now)
+		require.EqualValues(t, minRead, allowed)
+		require.Zero(t, wait)
+
+		want := empty()
+		require.GreaterOrEqual(t, l.noneFor(now), want, name)
+		require.LessOrEqual(t, l.noneFor(now), want+time.Second, name)
+		allowed, wait = l.allowance(now)
+		require.Zero(t, allowed)
+		require.Equal(t, l.noneFor(now), wait)
+
+		end := now.add(wait)
+		allowed, soon := l.allowance(end - 1)
+		require.Zero(t, allowed)
+		require.Equal(t, pacePause, soon)
+		allowed, _ = l.allowance(end)
+		require.EqualValues(t, minRead, allowed)
+
+		now = now.add(time.Minute)
+	}
+
+	require.EqualValues(t, 2*len(waits),
+		legStats(s, Leg1).Drops[DropBandwidth])
+}

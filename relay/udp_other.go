@@ -119,13 +119,16 @@ func relayPacket(l *leg, from netip.AddrPort, payload []byte) {
 		return
 	}
 
+	// A packet that uses up what may pass goes before the socket ends.
 	b := l.budget(at.now)
-	passes := b.take(1, len(payload))
-	l.spend(&b, at.now)
-	if !passes {
-		return
+	if b.take(1, len(payload)) {
+		passOn(l, to, payload, at)
 	}
+	l.spend(&b, at.now)
+}
 
+// passOn sends a datagram of the leg's client to the one of the other leg.
+func passOn(l *leg, to *pin, payload []byte, at moment) {
 	_, err := l.peer.port.udp.WriteToUDPAddrPort(payload, to.route.client)
 	if err != nil {
 		l.drop(DropSendError, 1)
@@ -133,7 +136,7 @@ func relayPacket(l *leg, from netip.AddrPort, payload []byte) {
 		return
 	}
 
-	l.countOut(1, size, at)
+	l.countOut(1, uint64(len(payload)), at)
 }
 
 // answerPacket answers a datagram that may be a message of the handshake. It

@@ -42,9 +42,9 @@ type EventUsed struct {
 	Token Token
 }
 
-// EventLimit tells that a limit bites: what a leg's client sent was dropped, has
-// to wait, or was a connection too many. It comes at most once in 10 seconds
-// for each leg and reason.
+// EventLimit tells that a limit bites: what a leg's client sent was dropped,
+// has to wait, or was a connection too many. It comes at most once in 10
+// seconds for each leg and reason.
 type EventLimit struct {
 	// SocketID names the socket.
 	SocketID ID

@@ -63,8 +63,7 @@ func TestWindow(t *testing.T) {
 			require.Zero(t, r.Sent%uint64(test.depth.Batch))
 			require.Zero(t, r.Loss())
 			require.Equal(t, test.depth, r.Depth)
-			require.GreaterOrEqual(t, r.Elapsed,
-				40*time.Millisecond)
+			require.Positive(t, r.Elapsed)
 		})
 	}
 }

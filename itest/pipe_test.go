@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -116,27 +117,58 @@ func testPipeUDP(t *testing.T, admission string) {
 	}
 
 	// Each of the pipes knows where its program is when that has spoken.
-	// What it says comes out at the other one, if that is known already.
-	_, err := programs[1].Write([]byte("hello"))
-	require.NoError(t, err)
-	_, err = programs[0].Write([]byte("hello"))
-	require.NoError(t, err)
-
-	buffer := make([]byte, 100)
-	hear := func(program *net.UDPConn) string {
-		for {
-			n, err := program.Read(buffer)
-			require.NoError(t, err)
-			if text := string(buffer[:n]); text != "hello" {
-				return text
-			}
-		}
-	}
+	// Until then what comes is dropped.
+	meet(t, programs[0], programs[1])
+	meet(t, programs[1], programs[0])
 	for _, payload := range []string{"one", "two", "three"} {
 		for i, from := range programs {
 			_, err := from.Write([]byte(payload))
 			require.NoError(t, err)
-			require.Equal(t, payload, hear(programs[1-i]))
+			require.Equal(t, payload, hear(t, programs[1-i]))
+		}
+	}
+}
+
+// hello is what programs say until they hear each other.
+const hello = "hello"
+
+// meet lets both programs speak until the second one hears the first.
+func meet(t *testing.T, from, to *net.UDPConn) {
+	t.Helper()
+
+	buffer := make([]byte, 100)
+	for range testTimeout / time.Second * 10 {
+		for _, program := range []*net.UDPConn{from, to} {
+			_, err := program.Write([]byte(hello))
+			require.NoError(t, err)
+		}
+
+		require.NoError(t, to.SetReadDeadline(
+			time.Now().Add(100*time.Millisecond),
+		))
+		_, err := to.Read(buffer)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			require.NoError(t, err)
+			require.NoError(t, to.SetReadDeadline(
+				time.Now().Add(testTimeout),
+			))
+
+			return
+		}
+	}
+	require.Fail(t, "they do not hear each other")
+}
+
+// hear returns the next payload that comes to a program.
+func hear(t *testing.T, program *net.UDPConn) string {
+	t.Helper()
+
+	buffer := make([]byte, 100)
+	for {
+		n, err := program.Read(buffer)
+		require.NoError(t, err)
+		if text := string(buffer[:n]); text != hello {
+			return text
 		}
 	}
 }

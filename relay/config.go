@@ -58,8 +58,9 @@ type Config struct {
 	KeepAlive time.Duration
 
 	// Bandwidth is how many bytes of payload all sockets together may pass
-	// in a second, both directions. 0 means no limit. Each socket may
-	// always pass an equal part.
+	// in a second, both directions. 0 means no limit. Each direction of a
+	// socket in which something passes may always have an equal part; what
+	// is left over goes to whoever comes first.
 	Bandwidth uint64
 
 	// AccountSockets is how many sockets may be charged to an account, and

@@ -67,8 +67,10 @@ type PacketConn struct {
 	// closed is set when Close is called.
 	closed bool
 
-	// paths are the paths that are open.
+	// paths are the paths that are open, and left those of them that are
+	// read from for some time yet, the oldest first.
 	paths map[*path]struct{}
+	left  []*path
 
 	// readDeadline and writeDeadline are the program's.
 	readDeadline, writeDeadline time.Time
@@ -187,6 +189,10 @@ func (c *PacketConn) readFrom(p *path, b []byte) (int, bool, error) {
 // if it is nothing.
 func (c *PacketConn) readFailed(p *path, err error) error {
 	switch {
+	// It is about a path that was left.
+	case c.current.Load() != p:
+		return nil
+
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -25,13 +25,17 @@ type keeping struct {
 	// changed is closed, and replaced, when these change.
 	changed chan struct{}
 
-	// movers counts the calls of Migrate that wait, and isMoveNext tells
-	// that one has come since the last attempt began.
+	// movers counts the calls of Migrate that wait, and moveFrom is when
+	// the last one came. isMoveNext tells that this was after the last
+	// attempt began.
 	movers     int
+	moveFrom   time.Time
 	isMoveNext bool
 
-	// stopAttempt ends the attempt that is under way.
+	// stopAttempt ends the attempt that is under way, and isMoving tells
+	// that the relay may change to its path at any moment.
 	stopAttempt context.CancelFunc
+	isMoving    bool
 }
 
 // Rebind binds again now, and returns when the relay has confirmed it, or when
@@ -55,7 +59,7 @@ func (c *PacketConn) Rebind(ctx context.Context) error {
 func (c *PacketConn) Migrate(ctx context.Context) error {
 	since := time.Now()
 
-	c.beginMove()
+	c.beginMove(since)
 	err := c.ask(ctx, func() bool {
 		return c.movedFrom.After(since)
 	})
@@ -65,13 +69,16 @@ func (c *PacketConn) Migrate(ctx context.Context) error {
 }
 
 // beginMove makes a new path the first thing that the keeper tries from now on.
-func (c *PacketConn) beginMove() {
+func (c *PacketConn) beginMove(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	c.movers++
 	c.isMoveNext = true
-	if c.stopAttempt != nil {
+	if now.After(c.moveFrom) {
+		c.moveFrom = now
+	}
+	if c.stopAttempt != nil && !c.isMoving {
 		c.stopAttempt()
 	}
 }
@@ -228,7 +235,7 @@ func (c *PacketConn) attempt(move bool) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	c.stopAttempt = nil
+	c.stopAttempt, c.isMoving = nil, false
 	if err != nil {
 		return move, err
 	}
@@ -243,12 +250,21 @@ func (c *PacketConn) attempt(move bool) (bool, error) {
 	return move, nil
 }
 
-// isMoveWanted tells whether a program waits for a new path.
+// isMoveWanted tells whether a program waits for a new path and does not have
+// it yet.
 func (c *PacketConn) isMoveWanted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	return c.movers > 0
+	return c.movers > 0 && !c.movedFrom.After(c.moveFrom)
+}
+
+// beginMoving notes that the relay may change to another path from now on.
+func (c *PacketConn) beginMoving() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.isMoving = true
 }
 
 // wait waits, unless the connection ends or a program asks for something.

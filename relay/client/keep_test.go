@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -240,10 +242,12 @@ func TestMigrateFails(t *testing.T) {
 	require.ErrorIs(t, conn.Migrate(ctx), context.Canceled)
 	require.Equal(t, old, localAddr(conn))
 
-	// It binds again by itself.
+	// It binds again by itself, at once.
+	gaveUp := time.Now()
 	require.Eventually(t, func() bool {
 		return l.bound() == old
 	}, limit, time.Millisecond)
+	require.Less(t, time.Since(gaveUp), 4*time.Second)
 	exchange(t, l, conn)
 
 	ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
@@ -252,6 +256,69 @@ func TestMigrateFails(t *testing.T) {
 	require.ErrorIs(t, conn.Migrate(ctx), client.ErrUnbound)
 	require.Equal(t, old, localAddr(conn))
 	l.losesAll(false)
+	exchange(t, l, conn)
+}
+
+// TestMigrateLate lets no other port through for some time. The connection is
+// as it was, and goes on trying.
+func TestMigrateLate(t *testing.T) {
+	t.Parallel()
+
+	l := newLeg(t, loopback4)
+	conn := dial(t, l.config())
+	l.handshake()
+	old := localAddr(conn)
+
+	binds := 0
+	l.loses(func(m bind.Message, from netip.AddrPort) bool {
+		if m.Type == bind.Bind && from == old {
+			binds++
+		}
+
+		return from != old && binds == 0
+	})
+	require.NoError(t, conn.Migrate(testContext(t)))
+	require.NotEqual(t, old, localAddr(conn))
+	exchange(t, l, conn)
+}
+
+// TestMigrateOften checks that ports that were left do not pile up, and that a
+// Read that waits does not mind.
+func TestMigrateOften(t *testing.T) {
+	t.Parallel()
+
+	l := newLeg(t, loopback4)
+	conn := dial(t, l.config())
+
+	got := make(chan []byte, 1)
+	go func() {
+		buffer := make([]byte, 100)
+		n, _ := conn.Read(buffer)
+		got <- buffer[:n]
+	}()
+
+	const migrations = 12
+	var ports []netip.AddrPort
+	for range migrations {
+		ports = append(ports, localAddr(conn))
+		require.NoError(t, conn.Migrate(testContext(t)))
+	}
+
+	free := 0
+	for _, addr := range ports {
+		taken, err := net.ListenUDP(
+			"udp", net.UDPAddrFromAddrPort(addr),
+		)
+		if err == nil {
+			free++
+			require.NoError(t, taken.Close())
+		}
+	}
+	// Some of them may be another test's by now.
+	require.Greater(t, free, migrations/2)
+
+	l.sendPayload([]byte("payload"))
+	require.Equal(t, "payload", string(<-got))
 	exchange(t, l, conn)
 }
 
@@ -370,28 +437,26 @@ func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 
 	const (
-		count      = 3000
+		count      = 5000
 		goroutines = 4
 		window     = 64
 	)
 
 	l := newLeg(t, loopback4)
 	cfg := l.config()
-	cfg.KeepAlive = 3 * time.Second
-	cfg.Timeout = limit
+	cfg.KeepAlive = limit
 	conn := dial(t, cfg)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 
 	var (
 		workers  sync.WaitGroup
 		answered = make(chan struct{}, window)
-		received [count]bool
-		mu       sync.Mutex
+		received [count]atomic.Bool
 	)
 
-	// The leg sends back what comes. One that is late may come twice.
+	// The leg sends back what comes.
 	workers.Go(func() {
 		for {
 			select {
@@ -407,63 +472,73 @@ func TestEverythingAtOnce(t *testing.T) {
 	for range goroutines {
 		workers.Go(func() {
 			buffer := make([]byte, 100)
-			for ctx.Err() == nil {
+			for {
 				n, err := conn.Read(buffer)
 				if os.IsTimeout(err) {
 					continue
 				}
 				if err != nil || n != 4 {
-					break
+					return
 				}
 
 				i := binary.BigEndian.Uint32(buffer)
-				mu.Lock()
-				if !received[i] {
-					received[i] = true
+				if !received[i].Swap(true) {
 					answered <- struct{}{}
 				}
-				mu.Unlock()
 			}
 		})
 	}
 
-	for _, call := range []func(context.Context) error{
-		conn.Rebind, conn.Migrate,
+	// Migrating is done once in so many datagrams at most: a path is not
+	// read for long if others follow it at once.
+	move := make(chan struct{})
+	for _, call := range []func() error{
+		func() error { return conn.Rebind(ctx) },
+		func() error {
+			return conn.SetReadDeadline(time.Now().Add(interval))
+		},
+		func() error {
+			<-move
+
+			return conn.Migrate(ctx)
+		},
 	} {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				_ = call(ctx)
+				_ = call()
+				runtime.Gosched()
 			}
 		})
 	}
-	workers.Go(func() {
-		for ctx.Err() == nil {
-			_ = conn.SetReadDeadline(time.Now().Add(
-				10 * time.Millisecond,
-			))
-		}
-	})
 
-	for i := range uint32(count) {
-		if i >= window {
-			select {
-			case <-answered:
-			case <-ctx.Done():
-				require.FailNow(t, "lost", "at %d", i)
-			}
-		}
-
-		write(t, conn, binary.BigEndian.AppendUint32(nil, i))
-	}
-	for range window {
+	await := func() {
 		select {
 		case <-answered:
 		case <-ctx.Done():
 			require.FailNow(t, "lost")
 		}
 	}
+	defer func() {
+		cancel()
+		close(move)
+		require.NoError(t, conn.Close())
+		workers.Wait()
+	}()
 
-	cancel()
-	require.NoError(t, conn.Close())
-	workers.Wait()
+	for i := range uint32(count) {
+		if i >= window {
+			await()
+		}
+		if i%250 == 0 {
+			select {
+			case move <- struct{}{}:
+			default:
+			}
+		}
+
+		write(t, conn, binary.BigEndian.AppendUint32(nil, i))
+	}
+	for range window {
+		await()
+	}
 }

@@ -9,13 +9,16 @@ import (
 )
 
 const (
-	// holdTime is how long Writes wait for the relay to change to another
-	// path. It does so within one round trip if the network is well.
-	holdTime = 250 * time.Millisecond
+	// holdTime is how long Writes wait at most for the relay to change to
+	// another path. It does so within one round trip, or little more if a
+	// message is lost.
+	holdTime = time.Second
 
 	// linger is how long a path that was left is read from: what the relay
-	// sent before it changed may be on its way.
-	linger = 2 * time.Second
+	// sent before it changed may be on its way. maxLeft is how many of them
+	// there may be.
+	linger  = 2 * time.Second
+	maxLeft = 4
 )
 
 // greeted is a path by which the relay has challenged this program.
@@ -98,9 +101,19 @@ func (c *PacketConn) use(g *greeted) {
 	c.setReadDeadline(old)
 
 	// Close has closed all paths otherwise.
-	if !c.closed {
-		c.workers.Go(func() { c.drain(old) })
+	if c.closed {
+		return
 	}
+
+	c.left = append(c.left, old)
+	if len(c.left) > maxLeft {
+		// That ends its drain.
+		oldest := c.left[0]
+		_ = oldest.udp.Close()
+		delete(c.paths, oldest)
+		c.left = slices.Delete(c.left, 0, 1)
+	}
+	c.workers.Go(func() { c.drain(old) })
 }
 
 // confirmed notes what a handshake, which the relay has confirmed, has told.
@@ -136,6 +149,7 @@ func (c *PacketConn) migrate(ctx context.Context) error {
 
 	// What is written from here on goes by the new path, if that is
 	// confirmed soon.
+	c.beginMoving()
 	c.shutGate()
 	timer := time.AfterFunc(holdTime, c.openGate)
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,6 +122,9 @@ func (c *PacketConn) closePath(p *path) {
 	defer c.mu.Unlock()
 
 	delete(c.paths, p)
+	c.left = slices.DeleteFunc(c.left, func(left *path) bool {
+		return left == p
+	})
 	_ = p.udp.Close()
 }
 

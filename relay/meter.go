@@ -116,14 +116,7 @@ func (l *leg) budget(now instant) budget {
 
 // bytesLeft returns how many bytes the socket may pass until its end.
 func (l *leg) bytesLeft() int64 {
-	// What was read from a connection passes, or the connection ends.
-	passed := l.socket.read.Load()
-	if l.socket.opts.Protocol == UDP {
-		passed = l.traffic.bytesOut.Load() +
-			l.peer.traffic.bytesOut.Load()
-	}
-
-	limit := l.meter.limits.TotalBytes
+	passed, limit := l.socket.passed(), l.meter.limits.TotalBytes
 	if passed >= limit {
 		return 0
 	}
@@ -230,7 +223,8 @@ func (l *leg) consumed(bytes int, now instant) bool {
 	}
 
 	limit := l.meter.limits.TotalBytes
-	if limit > 0 && l.socket.read.Add(uint64(bytes)) > limit {
+	passed := l.socket.passedBefore + l.socket.read.Add(uint64(bytes))
+	if limit > 0 && passed > limit {
 		l.drop(DropBytes, 1)
 		l.tellLimit(DropBytes, now)
 		l.socket.exhausted()

@@ -31,6 +31,10 @@ type Options struct {
 	// ExpiresAt ends the socket, used or not. It is compared with the wall
 	// clock. The zero value means never.
 	ExpiresAt time.Time
+
+	// Restore is set for a socket that was open before, in an earlier
+	// relay, and is to be the same again.
+	Restore *Restored
 }
 
 // Limits bound what passes through a socket. 0 is no limit.
@@ -74,6 +78,12 @@ func (o *Options) validate(now time.Time) error {
 	case !o.ExpiresAt.IsZero() && !o.ExpiresAt.After(now):
 		return fmt.Errorf("%w: the lifetime ended at %v", ErrOptions,
 			o.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+
+	if o.Restore != nil {
+		if err := o.Restore.validate(o.Admission); err != nil {
+			return err
+		}
 	}
 
 	for i, allow := range o.Allow {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,9 +22,10 @@ type portPool struct {
 	// immutable.
 	rest time.Duration
 
-	// taken has one bit per port of the range. It is written with mu held
-	// and read without, from the packet path.
-	taken []atomic.Uint64
+	// taken has one bit for each port there is: those that are handed out
+	// or held. It is written with mu held and read without, from the packet
+	// path.
+	taken [1 << 16 / 64]atomic.Uint64
 
 	// mu guards the following fields.
 	mu sync.Mutex
@@ -34,6 +36,10 @@ type portPool struct {
 	// resting holds the ports that rest, the one that is over first in
 	// front: all rest for the same time.
 	resting []restingPort
+
+	// held has the ports that are kept for a socket to be restored. They
+	// may be outside the range.
+	held map[uint16]struct{}
 }
 
 // restingPort is a port that is not handed out yet.
@@ -50,8 +56,8 @@ func newPortPool(ports PortRange, rest time.Duration) *portPool {
 	p := &portPool{
 		ports: ports,
 		rest:  rest,
-		taken: make([]atomic.Uint64, (ports.size()+63)/64),
 		free:  make([]uint16, 0, ports.size()),
+		held:  make(map[uint16]struct{}),
 	}
 
 	for i := range ports.size() {
@@ -97,7 +103,7 @@ func (p *portPool) giveBack(ports ...uint16) {
 
 	for _, port := range ports {
 		p.untake(port)
-		p.free = append(p.free, port)
+		p.setFree(port)
 	}
 }
 
@@ -109,6 +115,9 @@ func (p *portPool) retire(now time.Time, ports ...uint16) {
 
 	for _, port := range ports {
 		p.untake(port)
+		if !p.ports.contains(port) {
+			continue
+		}
 		p.resting = append(p.resting, restingPort{
 			port:  port,
 			until: now.Add(p.rest),
@@ -118,10 +127,6 @@ func (p *portPool) retire(now time.Time, ports ...uint16) {
 
 // isTaken tells whether the port is handed out. It takes no lock.
 func (p *portPool) isTaken(port uint16) bool {
-	if !p.ports.contains(port) {
-		return false
-	}
-
 	word, bit := p.bit(port)
 
 	return p.taken[word].Load()&bit != 0
@@ -161,6 +166,77 @@ func (p *portPool) wake(now time.Time) {
 	p.resting = p.resting[over:]
 }
 
+// setFree puts a port among those that may be handed out, if it is of the
+// range. The lock is held.
+func (p *portPool) setFree(port uint16) {
+	if p.ports.contains(port) {
+		p.free = append(p.free, port)
+	}
+}
+
+// hold takes ports that are not handed out to others, and holds them. It
+// reports false, and changes nothing, if one of them is handed out.
+func (p *portPool) hold(ports ...uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	for _, port := range ports {
+		if _, ok := p.held[port]; !ok && p.isTaken(port) {
+			return false
+		}
+	}
+
+	fresh := make(map[uint16]bool)
+	for _, port := range ports {
+		if _, ok := p.held[port]; ok {
+			continue
+		}
+		word, bit := p.bit(port)
+		p.taken[word].Or(bit)
+		p.held[port] = struct{}{}
+		fresh[port] = true
+	}
+	if len(fresh) == 0 {
+		return true
+	}
+
+	// Once for all of them: there may be many.
+	p.free = slices.DeleteFunc(p.free, func(port uint16) bool {
+		return fresh[port]
+	})
+	p.resting = slices.DeleteFunc(
+		p.resting, func(resting restingPort) bool {
+			return fresh[resting.port]
+		},
+	)
+
+	return true
+}
+
+// unhold gives ports back that are held.
+func (p *portPool) unhold(ports ...uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	for _, port := range ports {
+		if _, ok := p.held[port]; ok {
+			delete(p.held, port)
+			p.untake(port)
+			p.setFree(port)
+		}
+	}
+}
+
+// use hands out ports that are held.
+func (p *portPool) use(ports ...uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	for _, port := range ports {
+		delete(p.held, port)
+	}
+}
+
 // untake marks the port as not handed out. The lock is held.
 func (p *portPool) untake(port uint16) {
 	word, bit := p.bit(port)
@@ -169,7 +245,5 @@ func (p *portPool) untake(port uint16) {
 
 // bit returns where the port is in taken.
 func (p *portPool) bit(port uint16) (int, uint64) {
-	offset := int(port - p.ports.Low)
-
-	return offset / 64, 1 << (offset % 64)
+	return int(port / 64), 1 << (port % 64)
 }

@@ -174,7 +174,7 @@ func (r *Relay) Open(opts Options) (*Socket, error) {
 	}
 	defer r.opening.Done()
 
-	ports, err := r.listen(opts.Protocol)
+	ports, err := r.listenFor(&opts)
 	if err != nil {
 		r.unreserve()
 
@@ -374,6 +374,15 @@ func (r *Relay) wakeRun() {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// listenFor opens the ports of a socket.
+func (r *Relay) listenFor(opts *Options) ([2]*port, error) {
+	if opts.Restore != nil {
+		return r.relisten(opts)
+	}
+
+	return r.listen(opts.Protocol)
 }
 
 // listen opens two ports of the range.

@@ -21,6 +21,10 @@ type Socket struct {
 	// seq orders sockets by age.
 	seq uint64
 
+	// passedBefore is how many bytes had passed before the socket was
+	// restored.
+	passedBefore uint64
+
 	// legs holds leg 1 and leg 2.
 	legs [2]*leg
 
@@ -86,6 +90,9 @@ func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 	opts.ExpiresAt = opts.ExpiresAt.Round(0)
 
 	now := time.Now()
+	restored := opts.Restore
+	opts.Restore = nil
+
 	s := &Socket{
 		relay:      r,
 		id:         newID(),
@@ -95,19 +102,30 @@ func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 		queueIndex: notQueued,
 	}
 
+	var tokens [2]Token
+	for i := range tokens {
+		tokens[i] = NewToken()
+	}
+	if restored != nil {
+		s.id, tokens = restored.ID, restored.Tokens
+	}
+
 	for i, port := range ports {
-		s.legs[i] = s.newLeg(Leg1+Leg(i), port)
+		s.legs[i] = s.newLeg(Leg1+Leg(i), port, tokens[i])
 		s.legs[i].traffic.lastPassed.Store(r.instant(now))
 	}
 
 	s.legs[0].peer, s.legs[1].peer = s.legs[1], s.legs[0]
+	if restored != nil {
+		s.restore(restored)
+	}
 	s.carrier = r.plane.newCarrier(s)
 
 	return s
 }
 
 // newLeg makes one side of the socket.
-func (s *Socket) newLeg(num Leg, port *port) *leg {
+func (s *Socket) newLeg(num Leg, port *port, token Token) *leg {
 	l := &leg{
 		relay:    s.relay,
 		socket:   s,
@@ -124,7 +142,7 @@ func (s *Socket) newLeg(num Leg, port *port) *leg {
 			SocketID: s.id,
 			Num:      uint8(num),
 			Protocol: uint8(s.opts.Protocol),
-		}, NewToken())
+		}, token)
 	}
 
 	return l

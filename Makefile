@@ -48,7 +48,7 @@ demo: preflight nodes build ## Run the main job between two real lnd nodes
 
 .PHONY: check
 check: FUZZTIME = 2s
-check: packages rpc-check lint race portable fuzz itest ## Pass every test
+check: packages rpc-check sqlc-check lint race portable fuzz itest ## Pass every test
 
 .PHONY: unit
 unit: ## Run the unit tests without the race detector
@@ -77,15 +77,23 @@ itest: nodes build ## Run the integration tests: real lnds, real binaries
 	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS) itest" -count=1 -timeout 20m \
 		./internal/regtest ./itest
 
+# How often make soak kills socketd.
+KILLS ?= 100
+
+.PHONY: soak
+soak: nodes build ## Kill socketd KILLS times under load, and look what is lost
+	ITEST_KILLS=$(KILLS) CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS) itest" \
+		-count=1 -timeout 2h -v -run '^TestKills$$' ./itest
+
 .PHONY: bench-compare
 bench-compare: preflight nodes build ## Measure sockets beside other relays
 	@scripts/compare-packages.sh
 	@$(BIN)/socketdev compare
 
 .PHONY: bench
-bench: ## Measure the relay: CPU and allocations per packet, write and pair
+bench: ## Measure the relay, per packet, write and pair, and the store
 	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS)" -run '^$$' -bench . \
-		-timeout 30m ./relay
+		-timeout 30m ./relay ./sidecar/store
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Run the linter over everything
@@ -104,6 +112,15 @@ rpc: $(TOOLS)/protoc-gen-go ## Generate the API code from the proto files
 rpc-check: rpc ## Fail if the generated code is not current
 	@git diff --exit-code --stat -- socketrpc || \
 		{ echo "socketrpc: commit what make rpc generates"; exit 1; }
+
+.PHONY: sqlc
+sqlc: $(TOOLS)/sqlc ## Generate the store's queries from the SQL files
+	cd sidecar/store && $(TOOLS)/sqlc generate
+
+.PHONY: sqlc-check
+sqlc-check: $(TOOLS)/sqlc ## Fail if the generated queries are not current
+	@cd sidecar/store && $(TOOLS)/sqlc diff || \
+		{ echo "sidecar/store: commit what make sqlc generates"; exit 1; }
 
 # The nodes for the tests and the demo, and the developer tools, are built from
 # the versions that go.mod and tools/go.mod pin.
@@ -126,6 +143,11 @@ $(TOOLS)/protoc-gen-go: tools/go.mod tools/go.sum
 		google.golang.org/grpc/cmd/protoc-gen-go-grpc \
 		github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway \
 		github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2
+
+# Without cgo it parses SQL with PostgreSQL's own parser, compiled to WebAssembly.
+$(TOOLS)/sqlc: tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(TOOLS) CGO_ENABLED=0 go install -trimpath \
+		-ldflags "-s -w" github.com/sqlc-dev/sqlc/cmd/sqlc
 
 .PHONY: preflight
 preflight:

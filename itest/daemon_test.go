@@ -193,7 +193,7 @@ func TestLndRestarts(t *testing.T) {
 // TestStartFailures checks that a daemon that cannot start says why, and leaves
 // no port open.
 func TestStartFailures(t *testing.T) {
-	lnd := shared.a.Lnd
+	lnd := startLnd(t)
 	busy, err := new(net.ListenConfig).Listen(
 		t.Context(), "tcp", "127.0.0.1:0",
 	)

@@ -71,6 +71,19 @@ func startNode(t *testing.T, args ...string) *node {
 	return n
 }
 
+// startLnd starts an lnd of the test's own, without a socketd beside it.
+func startLnd(t *testing.T) *regtest.Lnd {
+	t.Helper()
+
+	lnd, err := regtest.StartLnd(testContext(t), regtest.LndConfig{
+		Name: "own", BinDir: binDir, Dir: t.TempDir(),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, lnd.Stop()) })
+
+	return lnd
+}
+
 // testContext returns a context that bounds the waits of a test.
 func testContext(t *testing.T) context.Context {
 	t.Helper()

@@ -321,7 +321,7 @@ func TestMacaroonFiles(t *testing.T) {
 // and says which lines make its own macaroons. The lines work as printed.
 func TestWithoutBaking(t *testing.T) {
 	var (
-		lnd = shared.c.Lnd
+		lnd = startLnd(t)
 		dir = t.TempDir()
 		mac = filepath.Join(dir, "lnd.macaroon")
 		ctx = testContext(t)

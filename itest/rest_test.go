@@ -107,7 +107,8 @@ func requireKeys(t *testing.T, object any, names ...string) {
 var offerKeys = []string{
 	"id", "direction", "state", "is_request", "peer_pubkey", "host_pubkey",
 	"protocol", "ip", "port1", "port2", "label", "reply_to_id", "socket_id",
-	"created_at", "expires_at", "reason", "leg", "admission",
+	"created_at", "expires_at", "reason", "leg", "admission", "peer_alias",
+	"next",
 }
 
 // legKeys are the JSON names of a leg.
@@ -152,7 +153,7 @@ func TestREST(t *testing.T) {
 		requireKeys(
 			t, socket, "socket_id", "protocol", "ip", "label",
 			"is_default", "created_at", "expires_at", "leg1",
-			"leg2", "admission", "limits",
+			"leg2", "admission", "limits", "state", "reason",
 		)
 		info := socket.(map[string]any)
 		requireKeys(t, info["leg1"], legKeys...)
@@ -201,6 +202,16 @@ func TestREST(t *testing.T) {
 		`{"id":"`+other["id"].(string)+`","reason":"no"}`,
 	)
 	requireKeys(t, rejected, "id")
+
+	withdrawn := b.rest(
+		t, http.MethodPost, "/v1/socket/withdraw",
+		`{"id":"`+sent["id"].(string)+`","reason":"done"}`,
+	)
+	requireKeys(t, withdrawn, "id", "offer")
+	requireKeys(t, withdrawn["offer"], offerKeys...)
+	require.Equal(
+		t, "CLOSED", withdrawn["offer"].(map[string]any)["state"],
+	)
 
 	pending := b.rest(
 		t, http.MethodGet, "/v1/socket/offers?pending_only=true", "",

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/btcsuite/btclog/v2"
@@ -95,6 +96,7 @@ func (a *accounts) update(ctx context.Context, id relay.ID,
 func (a *accounts) first(ctx context.Context,
 	id offer.ID) (offer.PubKey, bool, error) {
 
+	// OfSocket would pass on events, which come back to here.
 	offers, err := a.offers.List(context.WithoutCancel(ctx))
 	if err != nil {
 		return offer.PubKey{}, false, err
@@ -110,6 +112,31 @@ func (a *accounts) first(ctx context.Context,
 	}
 
 	return offer.PubKey{}, false, nil
+}
+
+// restore counts the sockets as they were counted before a restart. It has our
+// offers that have not ended, by their socket.
+func (a *accounts) restore(live map[offer.ID][]offer.Record) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	for id, records := range live {
+		socket, ok := a.relay.Socket(relay.ID(id))
+		if !ok {
+			continue
+		}
+
+		first := slices.MinFunc(records, func(x, y offer.Record) int {
+			return x.CreatedAt.Compare(y.CreatedAt)
+		})
+		if err := socket.Charge(first.Peer.String()); err != nil {
+			a.log.Warnf("Socket %v is counted for nobody: %v", id,
+				err)
+
+			continue
+		}
+		a.nodes[relay.ID(id)] = first.Peer
+	}
 }
 
 // forget drops what is known of a socket that was closed.

@@ -151,9 +151,9 @@ func (a *authorizer) ask(ctx context.Context, raw []byte,
 		// made.
 		since := a.status.down().UTC().Format(time.RFC3339)
 
-		return status.Errorf(codes.Unavailable, "lnd cannot check "+
-			"the macaroon, since %s: %s; sockets keep relaying",
-			since, status.Convert(err).Message())
+		return status.Errorf(codes.Unavailable, "lnd is away since "+
+			"%s and cannot check the macaroon: %s; sockets keep "+
+			"relaying", since, status.Convert(err).Message())
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/btcsuite/btcd/btcutil"
 	"github.com/socketd/socketd/relay"
+	"github.com/socketd/socketd/sidecar/offer"
 )
 
 const (
@@ -23,6 +24,7 @@ const (
 	readonlyFilename = "readonly.macaroon"
 	logDirname       = "logs"
 	logFilename      = "socketd.log"
+	databaseFilename = "socketd.db"
 
 	defaultNetwork   = "mainnet"
 	defaultRPCPort   = "8881"
@@ -31,6 +33,8 @@ const (
 	defaultRootKeyID = 50501
 	defaultLogSizeMB = 20
 	defaultLogFiles  = 10
+
+	defaultHistory = 30 * 24 * time.Hour
 )
 
 // networks are the names that --network takes, lnd's own.
@@ -65,6 +69,15 @@ type Config struct {
 
 	Lnd   LndConfig   `group:"lnd" namespace:"lnd"`
 	Relay RelayConfig `group:"relay" namespace:"relay"`
+	Offer OfferConfig `group:"offer" namespace:"offer"`
+	Store StoreConfig `group:"store" namespace:"store"`
+}
+
+// StoreConfig tells what is kept.
+//
+//nolint:lll // The tags of an option cannot be broken.
+type StoreConfig struct {
+	History time.Duration `long:"history" description:"How long events, and offers that are over, are kept; at least 168h, which is as long as an offer may live"`
 }
 
 // LndConfig tells how to reach lnd.
@@ -136,12 +149,19 @@ func DefaultConfig() Config {
 			NodeBandwidth:   25_000_000,
 			NodeSockets:     5,
 		},
+		Offer: OfferConfig{AutoAccept: autoAcceptNone},
+		Store: StoreConfig{History: defaultHistory},
 	}
 }
 
 // networkDir is the directory that holds everything of one network.
 func (c *Config) networkDir() string {
 	return filepath.Join(c.SocketDir, c.Network)
+}
+
+// databasePath is the file of the database.
+func (c *Config) databasePath() string {
+	return filepath.Join(c.networkDir(), databaseFilename)
 }
 
 // complete fills in the options whose default depends on others and expands
@@ -241,6 +261,16 @@ func (c *Config) validate() error {
 
 	if _, _, err := net.SplitHostPort(c.Lnd.Host); err != nil {
 		return fmt.Errorf("lnd.host: %w", err)
+	}
+
+	if c.Store.History < offer.MaxLifetime {
+		return fmt.Errorf("store.history: %v is less than %v, which "+
+			"an offer may live", c.Store.History,
+			offer.MaxLifetime)
+	}
+
+	if _, err := c.Offer.policy(); err != nil {
+		return err
 	}
 
 	return c.Relay.validate()

@@ -63,6 +63,8 @@ func TestLoadConfigDefaults(t *testing.T) {
 	require.Zero(t, cfg.Relay.SocketBytes)
 	require.Equal(t, Quantity(25_000_000), cfg.Relay.NodeBandwidth)
 	require.Equal(t, 5, cfg.Relay.NodeSockets)
+	require.Equal(t, 720*time.Hour, cfg.Store.History)
+	require.Equal(t, base+"/mainnet/socketd.db", cfg.databasePath())
 
 	// On the private networks a host needs no address.
 	for _, network := range []string{"regtest", "simnet"} {
@@ -214,6 +216,8 @@ func TestLoadConfigErrors(t *testing.T) {
 		}, want: "too large"},
 		{name: "bandwidth in file", file: "relay.nodebandwidth=fast",
 			want: `"fast" is not a whole number`},
+		{name: "history", args: []string{"--store.history=167h"},
+			want: "store.history"},
 		{name: "node sockets", args: []string{"--relay.nodesockets=0"},
 			want: "relay.nodesockets"},
 		{name: "no such file", args: []string{"--configfile=/no/file"},

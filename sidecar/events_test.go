@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/btcsuite/btclog/v2"
 	"github.com/socketd/socketd/relay"
 	"github.com/socketd/socketd/sidecar/offer"
 	"github.com/socketd/socketd/sidecar/wire"
@@ -142,7 +143,7 @@ func TestRelayQueueFull(t *testing.T) {
 	r, err := relay.New(cfg, nil)
 	require.NoError(t, err)
 
-	events := newRelayEvents(newHub(1), nil)
+	events := newRelayEvents(nil, btclog.Disabled)
 	events.sockets = &sockets{relay: r}
 	for range relayQueue {
 		events.notify(relay.EventPinned{})
@@ -152,6 +153,7 @@ func TestRelayQueueFull(t *testing.T) {
 	events.notify(relay.EventPinned{})
 	events.notify(relay.EventUsed{Leg: relay.Leg1})
 	require.Len(t, events.queue, relayQueue)
+	require.EqualValues(t, 2, events.missed.Load())
 
 	told := make(chan struct{})
 	go func() {
@@ -239,21 +241,20 @@ func TestErrorCodes(t *testing.T) {
 	t.Parallel()
 
 	for err, want := range map[error]codes.Code{
-		offer.ErrNotConnected: codes.Unavailable,
-		offer.ErrNotFound:     codes.NotFound,
-		offer.ErrState:        codes.FailedPrecondition,
-		offer.ErrLimit:        codes.ResourceExhausted,
-		offer.ErrInvalid:      codes.InvalidArgument,
-		offer.ErrStopped:      codes.Unavailable,
-		offer.ErrGranted:      codes.FailedPrecondition,
-		relay.ErrGrant:        codes.FailedPrecondition,
-		errNoSocket:           codes.NotFound,
-		context.Canceled:      codes.Canceled,
-		errEnded:              codes.Internal,
+		offer.ErrNotFound: codes.NotFound,
+		offer.ErrState:    codes.FailedPrecondition,
+		offer.ErrLimit:    codes.ResourceExhausted,
+		offer.ErrInvalid:  codes.InvalidArgument,
+		offer.ErrStopped:  codes.Unavailable,
+		offer.ErrGranted:  codes.FailedPrecondition,
+		relay.ErrGrant:    codes.FailedPrecondition,
+		errNoSocket:       codes.NotFound,
+		context.Canceled:  codes.Canceled,
+		errEnded:          codes.Internal,
 	} {
 		err = fmt.Errorf("wrapped: %w", err)
 		require.Equal(
-			t, want, status.Code(offerError(err, offer.PubKey{})),
+			t, want, status.Code(offerError(err)),
 			"%v", err,
 		)
 	}

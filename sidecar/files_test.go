@@ -18,14 +18,14 @@ import (
 
 // testConfig returns the configuration of a daemon in a directory of the
 // test's own.
-func testConfig(t *testing.T, args ...string) *Config {
-	t.Helper()
+func testConfig(tb testing.TB, args ...string) *Config {
+	tb.Helper()
 
 	cfg, err := LoadConfig(append([]string{
-		"--socketdir=" + t.TempDir(), "--network=regtest",
+		"--socketdir=" + tb.TempDir(), "--network=regtest",
 	}, args...), nil)
-	require.NoError(t, err)
-	require.NoError(t, makeDir(cfg))
+	require.NoError(tb, err)
+	require.NoError(tb, makeDir(cfg))
 
 	return cfg
 }

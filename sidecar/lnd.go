@@ -62,6 +62,9 @@ type Lnd interface {
 	// Messenger sends custom messages.
 	offer.Messenger
 
+	// LndPeers knows lnd's peers.
+	LndPeers
+
 	// Node describes the node, as it was when the connection was made.
 	Node() NodeInfo
 
@@ -83,15 +86,21 @@ type Lnd interface {
 }
 
 // LndPermissions returns the permissions that socketd's lnd macaroon needs, as
-// lncli bakemacaroon takes them.
+// lncli bakemacaroon takes them. Those of optionalPermissions are needed only
+// for a part of what socketd does.
 func LndPermissions() []string {
-	return []string{
+	perms := []string{
 		"uri:/lnrpc.Lightning/GetInfo",
 		"uri:/verrpc.Versioner/GetVersion",
 		"uri:/lnrpc.Lightning/CheckMacaroonPermissions",
 		"uri:/lnrpc.Lightning/SendCustomMessage",
 		"uri:/lnrpc.Lightning/SubscribeCustomMessages",
 	}
+	for _, optional := range optionalPermissions {
+		perms = append(perms, optional.name)
+	}
+
+	return perms
 }
 
 // lndMacaroonLine is the command that bakes the macaroon which socketd needs

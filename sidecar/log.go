@@ -20,6 +20,7 @@ const (
 	subsystemRPC       = "RPCS"
 	subsystemRelay     = "RELY"
 	subsystemOffer     = "OFFR"
+	subsystemStore     = "STOR"
 	subsystemLndClient = "LNDC"
 	subsystemGRPC      = "GRPC"
 )
@@ -30,6 +31,7 @@ type Loggers struct {
 	RPC    *slog.Logger
 	Relay  *slog.Logger
 	Offer  *slog.Logger
+	Store  *slog.Logger
 }
 
 // newLoggers makes the loggers of all subsystems, all writing to w, with the
@@ -52,6 +54,7 @@ func newLoggers(w io.Writer, debugLevel string) (*Loggers, error) {
 	_, logs.RPC = sub(subsystemRPC)
 	_, logs.Relay = sub(subsystemRelay)
 	_, logs.Offer = sub(subsystemOffer)
+	_, logs.Store = sub(subsystemStore)
 
 	// These two libraries log through package variables.
 	lndLog, _ := sub(subsystemLndClient)

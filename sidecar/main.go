@@ -10,7 +10,10 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/btcsuite/btclog/v2"
 	"github.com/jessevdk/go-flags"
+	"github.com/socketd/socketd/sidecar/offer"
+	"github.com/socketd/socketd/sidecar/store"
 )
 
 // The exit codes of the daemon.
@@ -89,8 +92,8 @@ func run(ctx context.Context, cfg *Config) (err error) {
 	return err
 }
 
-// runLogged connects to lnd, opens the listeners and serves until ctx is done.
-func runLogged(ctx context.Context, cfg *Config, logs *Loggers) error {
+// runLogged opens the database and the listeners and serves until ctx is done.
+func runLogged(ctx context.Context, cfg *Config, logs *Loggers) (err error) {
 	tlsCfg, err := loadTLS(cfg, logs.Daemon)
 	if err != nil {
 		return err
@@ -103,30 +106,45 @@ func runLogged(ctx context.Context, cfg *Config, logs *Loggers) error {
 	logs.Daemon.Info(room.describe())
 	cfg.Relay = room.cfg
 
-	lnd, err := connectLnd(ctx, cfg, logs.Daemon)
+	if err := checkLndFiles(cfg); err != nil {
+		return err
+	}
+	db, err := store.Open(
+		ctx, store.Config{Path: cfg.databasePath()}, logs.Store,
+	)
 	if err != nil {
 		return err
 	}
-	defer lnd.close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 
-	warnings, err := bakeMacaroons(ctx, lnd, cfg)
+	lock, err := lockLnd(cfg, logs.Daemon)
 	if err != nil {
 		return err
 	}
-	warnings = append(warnings, room.warnings...)
+	defer func() { err = errors.Join(err, lock.Close()) }()
+
+	node, err := databaseNode(ctx, cfg, db, logs.Daemon)
+	if err != nil {
+		return err
+	}
+
+	notices := &notices{log: logs.Daemon}
+	notices.add(room.warnings...)
 	if cfg.Lnd.MacaroonPath == cfg.adminMacaroonPath() {
-		warnings = append(warnings, "socketd runs on lnd's "+
-			"admin.macaroon, which may do anything; bake one that "+
-			"holds only what is needed and name it with "+
-			"lnd.macaroonpath: "+lndMacaroonLine(
-			cfg.Network, cfg.networkDir()+"/lnd.macaroon",
-		))
-	}
-	for _, warning := range warnings {
-		logs.Daemon.Warn(warning)
+		notices.add("socketd runs on lnd's admin.macaroon, which may " +
+			"do anything; bake one that holds only what is " +
+			"needed and name it with lnd.macaroonpath: " +
+			lndMacaroonLine(
+				cfg.Network, cfg.networkDir()+"/lnd.macaroon",
+			))
 	}
 
-	server, err := NewServer(cfg, lnd, logs, warnings)
+	lnd := newLndLink(cfg, node, logs.Daemon, func(ctx context.Context,
+		lnd Lnd) error {
+
+		return admitLnd(ctx, cfg, db, lnd, logs.Daemon, notices)
+	})
+	server, err := NewServer(cfg, lnd, db, logs, notices)
 	if err != nil {
 		return err
 	}
@@ -135,16 +153,56 @@ func runLogged(ctx context.Context, cfg *Config, logs *Loggers) error {
 	if err != nil {
 		return err
 	}
-	logs.Daemon.Infof("Beside node %v (%s), lnd %s", lnd.Node().PubKey,
-		lnd.Node().Alias, lnd.Node().LndVersion)
 	logs.Daemon.Infof("gRPC server listening on %s",
 		formatListen(lis.GRPC.Addr()))
 	logs.Daemon.Infof("REST server listening on %s",
 		formatListen(lis.REST.Addr()))
 
-	return server.Run(ctx, *lis, func() {
+	return server.Run(ctx, *lis, lnd.Run, func() {
 		logs.Daemon.Info("Ready")
 	})
+}
+
+// databaseNode returns the node that the database belongs to. A new one belongs
+// to the node that lnd is, once it is reached: until then there is nothing that
+// could be done without it.
+func databaseNode(ctx context.Context, cfg *Config, db *store.DB,
+	log btclog.Logger) (offer.PubKey, error) {
+
+	node, ok, err := db.Node(ctx)
+	if err != nil || ok {
+		return node, err
+	}
+
+	lnd, err := connectLnd(ctx, cfg, log)
+	if err != nil {
+		return offer.PubKey{}, err
+	}
+	defer lnd.close()
+	node = lnd.Node().PubKey
+
+	return node, db.Claim(ctx, node)
+}
+
+// admitLnd checks that lnd is the node that the database belongs to, and bakes
+// the macaroons of socketd that are missing.
+func admitLnd(ctx context.Context, cfg *Config, db *store.DB, lnd Lnd,
+	log btclog.Logger, notices *notices) error {
+
+	node := lnd.Node()
+	if err := db.Claim(ctx, node.PubKey); err != nil {
+		return fmt.Errorf("%s: %w", cfg.databasePath(), err)
+	}
+	log.Infof("Beside node %v (%s), lnd %s", node.PubKey, node.Alias,
+		node.LndVersion)
+
+	warnings, err := bakeMacaroons(ctx, lnd, cfg)
+	if err != nil {
+		return err
+	}
+	notices.add(warnings...)
+
+	return nil
 }
 
 // listen opens both listeners of the API, or none.

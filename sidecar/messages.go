@@ -23,6 +23,9 @@ type receiver struct {
 	handle func(peer offer.PubKey, msgType uint32, body []byte)
 	log    btclog.Logger
 
+	// before is called before each subscription.
+	before func(ctx context.Context)
+
 	// ready is closed when the first subscription was made.
 	ready     chan struct{}
 	readyOnce sync.Once
@@ -38,6 +41,7 @@ func newReceiver(lnd Lnd, status *lndStatus, log btclog.Logger,
 		status: status,
 		handle: handle,
 		log:    log,
+		before: func(context.Context) {},
 		ready:  make(chan struct{}),
 	}
 }
@@ -74,6 +78,8 @@ func (r *receiver) receive(ctx context.Context) (bool, error) {
 	if err := r.lnd.Ping(ctx); err != nil {
 		return false, fmt.Errorf("ping lnd: %w", err)
 	}
+
+	r.before(ctx)
 
 	// The goroutine behind a subscription ends with its context.
 	ctx, cancel := context.WithCancel(ctx)

@@ -21,13 +21,14 @@ type rpcServer struct {
 	socketrpc.UnimplementedSocketServer
 	socketrpc.UnimplementedWebsocketServer
 
-	node     NodeInfo
+	lnd      Lnd
 	sockets  *sockets
 	accounts *accounts
 	offers   *offer.Manager
 	hub      *hub
 	max      int
-	warnings []string
+	notices  *notices
+	aliases  *aliases
 
 	// stopping is closed when the daemon stops, so that streams end.
 	stopping chan struct{}
@@ -115,24 +116,24 @@ func ownToken(socket *relay.Socket, leg relay.Leg) string {
 }
 
 // StopSocket stops the default socket or the one that is named.
-func (r *rpcServer) StopSocket(_ context.Context,
+func (r *rpcServer) StopSocket(ctx context.Context,
 	req *socketrpc.StopSocketRequest) (*socketrpc.StopSocketResponse,
 	error) {
 
 	if req.SocketId == "" {
-		if err := r.sockets.stopDefault(); err != nil {
+		if err := r.sockets.stopDefault(ctx); err != nil {
 			return nil, socketError(err)
 		}
 
 		return &socketrpc.StopSocketResponse{}, nil
 	}
 
-	socket, err := r.findSocket(req.SocketId)
+	id, err := parseID("socket_id", req.SocketId)
 	if err != nil {
 		return nil, err
 	}
-	if err := socket.Close(); err != nil {
-		return nil, socketError(err)
+	if err := r.sockets.stop(ctx, id); err != nil {
+		return nil, namedSocketError(err)
 	}
 
 	return &socketrpc.StopSocketResponse{}, nil
@@ -147,44 +148,66 @@ func (r *rpcServer) findSocket(s string) (*relay.Socket, error) {
 
 	socket, err := r.sockets.find(id)
 	if err != nil {
-		return nil, status.Errorf(codes.NotFound, "socket_id: %v", err)
+		return nil, namedSocketError(err)
 	}
 
 	return socket, nil
 }
 
-// ListSockets returns every open socket, oldest first.
+// namedSocketError returns the status for what went wrong with a socket that a
+// request names.
+func namedSocketError(err error) error {
+	if errors.Is(err, errNoSocket) {
+		return status.Errorf(codes.NotFound, "socket_id: %v", err)
+	}
+
+	return socketError(err)
+}
+
+// ListSockets returns every socket that has not ended, oldest first.
 func (r *rpcServer) ListSockets(context.Context,
 	*socketrpc.ListSocketsRequest) (*socketrpc.ListSocketsResponse, error) {
 
-	open := r.sockets.relay.Sockets()
+	views := r.sockets.list()
 	resp := &socketrpc.ListSocketsResponse{
-		Sockets: make([]*socketrpc.SocketInfo, 0, len(open)),
+		Sockets: make([]*socketrpc.SocketInfo, 0, len(views)),
 	}
-	for _, socket := range open {
-		resp.Sockets = append(resp.Sockets, r.marshalSocket(socket))
+	for i := range views {
+		resp.Sockets = append(
+			resp.Sockets, r.marshalSocket(&views[i]),
+		)
 	}
 
 	return resp, nil
 }
 
-// marshalSocket returns an open socket as the API has it.
-func (r *rpcServer) marshalSocket(socket *relay.Socket) *socketrpc.SocketInfo {
-	stats, opts := socket.Stats(), socket.Options()
-	label, isDefault := r.sockets.describe(socket.ID())
+// marshalSocket returns a socket as the API has it.
+func (r *rpcServer) marshalSocket(v *socketView) *socketrpc.SocketInfo {
+	kept := &v.kept
+	stats := relay.Stats{
+		Leg1: relay.LegStats{Port: kept.Ports[0]},
+		Leg2: relay.LegStats{Port: kept.Ports[1]},
+	}
+	if v.socket != nil {
+		stats = v.socket.Stats()
+	}
+	addCounters(&stats.Leg1, &v.before[0])
+	addCounters(&stats.Leg2, &v.before[1])
 
 	return &socketrpc.SocketInfo{
-		SocketId:  socket.ID().String(),
-		Protocol:  socket.Protocol().String(),
+		SocketId:  kept.ID.String(),
+		Protocol:  kept.Protocol.String(),
 		Ip:        r.sockets.ip(),
-		Label:     label,
-		IsDefault: isDefault,
-		CreatedAt: unixOrZero(socket.CreatedAt()),
-		ExpiresAt: unixOrZero(socket.ExpiresAt()),
-		Leg1:      marshalLeg(&stats.Leg1, opts.Allow[0]),
-		Leg2:      marshalLeg(&stats.Leg2, opts.Allow[1]),
-		Admission: opts.Admission.String(),
-		Limits:    r.sockets.defaults.marshalLimits(socket),
+		Label:     kept.Label,
+		IsDefault: v.isDefault,
+		CreatedAt: unixOrZero(kept.CreatedAt),
+		ExpiresAt: unixOrZero(kept.ExpiresAt),
+		Leg1:      marshalLeg(&stats.Leg1, kept.Allow[0]),
+		Leg2:      marshalLeg(&stats.Leg2, kept.Allow[1]),
+		Admission: kept.Admission.String(),
+		Limits:    r.sockets.defaults.marshalLimits(kept),
+		State:     socketrpc.SocketInfo_State(kept.State),
+		Reason:    kept.Reason,
 	}
 }
 
@@ -227,19 +250,20 @@ func unixOrZero(t time.Time) int64 {
 func (r *rpcServer) GetInfo(context.Context,
 	*socketrpc.GetInfoRequest) (*socketrpc.GetInfoResponse, error) {
 
+	node := r.lnd.Node()
 	resp := &socketrpc.GetInfoResponse{
 		Version:          Version(),
 		Commit:           Commit(),
-		NodePubkey:       r.node.PubKey.String(),
-		Alias:            r.node.Alias,
-		Network:          r.node.Network,
-		LndVersion:       r.node.LndVersion,
+		NodePubkey:       node.PubKey.String(),
+		Alias:            node.Alias,
+		Network:          node.Network,
+		LndVersion:       node.LndVersion,
 		CanHost:          true,
 		ExternalIp:       r.sockets.ip(),
 		NumSockets:       uint32(r.sockets.relay.NumSockets()),
 		MaxSockets:       uint32(r.max),
 		NumPendingOffers: uint32(r.offers.NumPending()),
-		Warnings:         r.warnings,
+		Warnings:         r.notices.get(),
 		MessagesRefused:  r.offers.Counters(),
 	}
 	if err := r.sockets.canHost(); err != nil {
@@ -259,7 +283,7 @@ func socketError(err error) error {
 
 	code := codes.Internal
 	switch {
-	case errors.Is(err, errCannotHost):
+	case errors.Is(err, errCannotHost), errors.Is(err, errFailed):
 		code = codes.FailedPrecondition
 
 	case errors.Is(err, relay.ErrOptions):

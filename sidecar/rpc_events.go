@@ -2,6 +2,8 @@ package sidecar
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/socketd/socketd/socketrpc"
 	"google.golang.org/grpc"
@@ -10,12 +12,29 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// SubscribeEvents streams what happens from now on, or from after a cursor.
+// SubscribeEvents streams what happens from now on, from after a cursor, or
+// since a time.
 func (r *rpcServer) SubscribeEvents(req *socketrpc.SubscribeEventsRequest,
 	stream grpc.ServerStreamingServer[socketrpc.Event]) error {
 
 	after := req.After
-	if after == 0 {
+	switch {
+	case req.Since < 0:
+		return invalid("since", "%d is negative", req.Since)
+
+	case req.Since > 0 && after > 0:
+		return invalid("since", "must not be set beside after")
+
+	case req.Since > 0:
+		var err error
+		after, err = r.hub.since(
+			stream.Context(), time.Unix(req.Since, 0),
+		)
+		if err != nil {
+			return eventsError(err, "")
+		}
+
+	case after == 0:
 		after = r.hub.cursor()
 	}
 
@@ -56,9 +75,10 @@ func (r *rpcServer) Subscribe(_ *socketrpc.SubscribeRequest,
 func (r *rpcServer) streamEvents(stream grpc.ServerStream, after uint64,
 	send func(*socketrpc.Event) error) error {
 
-	event, changed, err := r.hub.next(after)
+	ctx := stream.Context()
+	events, changed, err := r.hub.next(ctx, after)
 	if err != nil {
-		return status.Error(codes.OutOfRange, err.Error())
+		return eventsError(err, "")
 	}
 
 	// The header tells the client that from here on it misses nothing.
@@ -70,23 +90,40 @@ func (r *rpcServer) streamEvents(stream grpc.ServerStream, after uint64,
 	}
 
 	for {
-		if event != nil {
+		for _, event := range events {
 			if err := send(event); err != nil {
 				return err
 			}
 			after = event.Cursor
-		} else if err := r.waitForEvent(
-			stream.Context(), changed,
-		); err != nil {
-			return err
+		}
+		if len(events) == 0 {
+			if err := r.waitForEvent(ctx, changed); err != nil {
+				return err
+			}
 		}
 
-		event, changed, err = r.hub.next(after)
+		events, changed, err = r.hub.next(ctx, after)
 		if err != nil {
-			return status.Errorf(codes.OutOfRange, "this client "+
-				"reads too slowly: %v", err)
+			return eventsError(err, "this client reads too "+
+				"slowly: ")
 		}
 	}
+}
+
+// eventsError returns the status for what went wrong with reading events. Why
+// they may be gone is said before the error.
+func eventsError(err error, why string) error {
+	switch {
+	case errors.Is(err, errCursor):
+		return status.Error(codes.OutOfRange, why+err.Error())
+
+	case errors.Is(err, context.Canceled),
+		errors.Is(err, context.DeadlineExceeded):
+
+		return status.FromContextError(err).Err()
+	}
+
+	return status.Error(codes.Internal, err.Error())
 }
 
 // waitForEvent waits until there may be a further event.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/socketd/socketd/relay"
@@ -44,14 +45,14 @@ func (r *rpcServer) SendSocket(ctx context.Context,
 	// The one that waits may have been counted as an offer meanwhile.
 	r.accounts.update(ctx, socket.ID(), proposal.Peer)
 	if err != nil {
-		return nil, offerError(err, proposal.Peer)
+		return nil, offerError(err)
 	}
 
 	// A socket that ended meanwhile was closed before it had this offer.
 	if _, err := r.sockets.find(socket.ID()); err != nil {
 		err := r.offers.SocketClosed(ctx, proposal.SocketID, "stopped")
 		if err != nil {
-			return nil, offerError(err, proposal.Peer)
+			return nil, offerError(err)
 		}
 	}
 
@@ -63,7 +64,7 @@ func (r *rpcServer) SendSocket(ctx context.Context,
 func (r *rpcServer) parseSend(req *socketrpc.SendSocketRequest,
 	now time.Time) (*offer.Proposal, error) {
 
-	peer, err := parsePubKey(req.Pubkey, r.node.PubKey)
+	peer, err := parsePubKey(req.Pubkey, r.lnd.Node().PubKey)
 	if err != nil {
 		return nil, err
 	}
@@ -116,17 +117,15 @@ func (r *rpcServer) ListOffers(ctx context.Context,
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 
-	resp := &socketrpc.ListOffersResponse{
-		Offers: make([]*socketrpc.Offer, 0, len(offers)),
-	}
-	for i := range offers {
-		if req.PendingOnly && !offers[i].State.Pending() {
-			continue
-		}
-		resp.Offers = append(resp.Offers, marshalOffer(&offers[i]))
+	if req.PendingOnly {
+		offers = slices.DeleteFunc(offers, func(o offer.Offer) bool {
+			return !o.State.Pending()
+		})
 	}
 
-	return resp, nil
+	return &socketrpc.ListOffersResponse{
+		Offers: r.describeOffers(ctx, offers),
+	}, nil
 }
 
 // AcceptOffer accepts an offer of another node. It is one of the two methods
@@ -142,12 +141,12 @@ func (r *rpcServer) AcceptOffer(ctx context.Context,
 
 	accepted, tokens, err := r.offers.Accept(ctx, id)
 	if err != nil {
-		return nil, offerError(err, accepted.Peer)
+		return nil, offerError(err)
 	}
 
 	return &socketrpc.AcceptOfferResponse{
 		Id:     accepted.DecisionID.String(),
-		Offer:  marshalOffer(&accepted),
+		Offer:  r.describeOffer(ctx, accepted),
 		Token1: formatToken(tokens[0]),
 		Token2: formatToken(tokens[1]),
 	}, nil
@@ -169,7 +168,7 @@ func (r *rpcServer) RejectOffer(ctx context.Context,
 
 	rejected, err := r.offers.Reject(ctx, id, reason)
 	if err != nil {
-		return nil, offerError(err, rejected.Peer)
+		return nil, offerError(err)
 	}
 
 	return &socketrpc.RejectOfferResponse{
@@ -177,14 +176,35 @@ func (r *rpcServer) RejectOffer(ctx context.Context,
 	}, nil
 }
 
-// offerError returns the status for what went wrong with an offer to or from a
-// node.
-func offerError(err error, peer offer.PubKey) error {
-	switch {
-	case errors.Is(err, offer.ErrNotConnected):
-		return status.Errorf(codes.Unavailable, "not connected to "+
-			"%[1]s; run lncli connect %[1]s@host:port", peer)
+// WithdrawOffer ends an offer of ours, or one of another node that was
+// accepted.
+func (r *rpcServer) WithdrawOffer(ctx context.Context,
+	req *socketrpc.WithdrawOfferRequest) (*socketrpc.WithdrawOfferResponse,
+	error) {
 
+	id, err := parseID("id", req.Id)
+	if err != nil {
+		return nil, err
+	}
+	reason, err := parseText("reason", req.Reason)
+	if err != nil {
+		return nil, err
+	}
+
+	ended, closeID, err := r.offers.Withdraw(ctx, id, reason)
+	if err != nil {
+		return nil, offerError(err)
+	}
+
+	return &socketrpc.WithdrawOfferResponse{
+		Id:    formatID(closeID),
+		Offer: r.describeOffer(ctx, ended),
+	}, nil
+}
+
+// offerError returns the status for what went wrong with an offer.
+func offerError(err error) error {
+	switch {
 	case errors.Is(err, offer.ErrNotFound):
 		return status.Errorf(codes.NotFound, "id: %v", err)
 

@@ -12,10 +12,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/socketd/socketd/relay"
 	"github.com/socketd/socketd/sidecar/offer"
+	"github.com/socketd/socketd/sidecar/store"
 	"github.com/socketd/socketd/socketrpc"
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
@@ -61,7 +63,11 @@ type Server struct {
 	relayEvents *relayEvents
 	offers      *offer.Manager
 	accounts    *accounts
+	keeper      *keeper
+	pruner      *pruner
 	receiver    *receiver
+	peers       *peers
+	lndStatus   *lndStatus
 	auth        *authorizer
 	rpc         *rpcServer
 }
@@ -73,10 +79,11 @@ type Listeners struct {
 }
 
 // NewServer puts the parts of the daemon together. It does no I/O. The options
-// are those that fit into the machine's limits. The warnings are shown to
-// whoever asks for information on this daemon.
-func NewServer(cfg *Config, lnd Lnd, logs *Loggers,
-	warnings []string) (*Server, error) {
+// are those that fit into the machine's limits, and the database is the one
+// that belongs to lnd's node. The notices are shown to whoever asks for
+// information on this daemon.
+func NewServer(cfg *Config, lnd Lnd, db *store.DB, logs *Loggers,
+	notices *notices) (*Server, error) {
 
 	addrs, err := cfg.Relay.externalAddrs()
 	if err != nil {
@@ -87,30 +94,22 @@ func NewServer(cfg *Config, lnd Lnd, logs *Loggers,
 		return nil, err
 	}
 
-	s := &Server{cfg: cfg, lnd: lnd, logs: logs, hub: newHub(maxEvents)}
-	s.relayEvents = newRelayEvents(s.hub, logs.Daemon)
+	s := &Server{cfg: cfg, lnd: lnd, logs: logs, hub: newHub(db)}
+	s.relayEvents = newRelayEvents(db, logs.Daemon)
 	s.relay, err = relay.New(relayCfg, s.relayEvents.notify)
 	if err != nil {
 		return nil, err
 	}
 
-	limits := offer.DefaultLimits()
-	limits.SocketsPerPeer = cfg.Relay.NodeSockets
-	s.offers = offer.New(
-		offer.Config{
-			Self:   lnd.Node().PubKey,
-			Limits: limits,
-		}, offer.Deps{
-			Messenger: lnd,
-			Store:     offer.NewMemStore(),
-			Opener:    opener{s.relay},
-			Logger:    logs.Offer,
-			Notify: func(e offer.Event) {
-				s.accounts.offerEvent(e)
-				s.hub.publish(offerEvent(e))
-			},
-		},
-	)
+	kept := db.Offers(func(e offer.Event) ([]byte, error) {
+		return encodeEvent(offerEvent(e))
+	})
+	policy, err := cfg.Offer.policy()
+	if err != nil {
+		return nil, err
+	}
+	s.peers = s.newPeers(policy, notices)
+	s.offers = s.newOffers(kept, policy)
 	s.accounts = newAccounts(s.relay, s.offers, logs.Daemon)
 
 	known := &sockets{
@@ -118,30 +117,93 @@ func NewServer(cfg *Config, lnd Lnd, logs *Loggers,
 		addrs:    addrs,
 		ports:    cfg.Relay.Ports,
 		defaults: cfg.Relay.socketDefaults(),
-		hub:      s.hub,
-		labels:   make(map[relay.ID]string),
+		db:       db,
+		events:   s.relayEvents,
+		known:    make(map[relay.ID]*knownSocket),
 	}
 	s.relayEvents.sockets = known
 	s.relayEvents.accounts = s.accounts
 	s.relayEvents.offers = s.offers
+	s.keeper = &keeper{
+		sockets:  known,
+		accounts: s.accounts,
+		offers:   s.offers,
+		store:    kept,
+		db:       db,
+		log:      logs.Daemon,
+		restored: make(chan struct{}),
+		failed:   make(map[relay.ID]*reopening),
+		ended:    make(map[offer.ID]string),
+	}
+	s.pruner = &pruner{
+		db:       db,
+		history:  cfg.Store.History,
+		interval: pruneInterval,
+		log:      logs.Daemon,
+	}
 
-	lndStatus := &lndStatus{}
+	s.lndStatus = &lndStatus{}
 	s.receiver = newReceiver(
-		lnd, lndStatus, logs.Daemon, s.offers.Receive,
+		lnd, s.lndStatus, logs.Daemon, s.offers.Receive,
 	)
-	s.auth = newAuthorizer(lnd, lndStatus, recheckInterval)
+
+	// What comes first is judged by it.
+	s.receiver.before = s.peers.refreshChannels
+	s.auth = newAuthorizer(lnd, s.lndStatus, recheckInterval)
 	s.rpc = &rpcServer{
-		node:     lnd.Node(),
+		lnd:      lnd,
 		sockets:  known,
 		accounts: s.accounts,
 		offers:   s.offers,
 		hub:      s.hub,
 		max:      cfg.Relay.MaxSockets,
-		warnings: warnings,
+		notices:  notices,
+		aliases:  newAliases(lnd.Alias),
 		stopping: make(chan struct{}),
 	}
 
 	return s, nil
+}
+
+// newPeers returns what knows of lnd's peers, as far as a policy asks, and
+// tells the offers of them.
+func (s *Server) newPeers(policy offer.Policy, notices *notices) *peers {
+	return newPeers(
+		s.lnd, s.logs.Daemon,
+		policy.AutoAccept == offer.AutoAcceptChannel,
+		lndMacaroonLine(
+			s.cfg.Network, s.cfg.networkDir()+"/lnd.macaroon",
+		),
+		notices, func(peer offer.PubKey) { s.offers.PeerOnline(peer) },
+	)
+}
+
+// newOffers returns the manager of the offers of a store.
+func (s *Server) newOffers(kept *store.Offers,
+	policy offer.Policy) *offer.Manager {
+
+	limits := offer.DefaultLimits()
+	limits.SocketsPerPeer = s.cfg.Relay.NodeSockets
+
+	return offer.New(
+		offer.Config{
+			Self:   s.lnd.Node().PubKey,
+			Limits: limits,
+			Policy: policy,
+		}, offer.Deps{
+			Messenger: s.lnd,
+			Connector: s.lnd,
+			Channels:  s.peers,
+			Store:     kept,
+			Opener:    opener{s.relay},
+			Logger:    s.logs.Offer,
+
+			// What is told of it is in the store already.
+			Notify: func(e offer.Event) {
+				s.accounts.offerEvent(e)
+			},
+		},
+	)
 }
 
 // relayConfig returns the relay's own configuration.
@@ -177,10 +239,11 @@ func (r *RelayConfig) relayConfig(addrs []netip.Addr,
 	}, nil
 }
 
-// Run serves on the listeners until ctx is done, and closes them. ready is
-// called once every method works.
+// Run serves on the listeners until ctx is done, and closes them. All the time
+// it runs connect, which keeps the connection to lnd. ready is called once
+// every method works.
 func (s *Server) Run(ctx context.Context, lis Listeners,
-	ready func()) error {
+	connect func(context.Context) error, ready func()) error {
 
 	pipe := newPipeListener()
 	conn, err := grpc.NewClient(
@@ -202,31 +265,59 @@ func (s *Server) Run(ctx context.Context, lis Listeners,
 		return fmt.Errorf("REST gateway: %w", err)
 	}
 
-	return runGroup(
-		ctx,
-		component{"relay events", s.relayEvents.Run},
-		component{"relay", s.relay.Run},
-		component{"offers", s.offers.Run},
-		component{"messages", s.receiver.Run},
-		component{"in-process gRPC", func(ctx context.Context) error {
+	// Until it answers, lnd is away.
+	s.lndStatus.down()
+
+	return runGroup(ctx, slices.Concat([]component{
+		{"lnd", connect},
+	}, s.core(), []component{
+		{"messages", s.receiver.Run},
+		{"peers", s.peers.Run},
+		{"pruning", s.pruner.Run},
+		{"in-process gRPC", func(ctx context.Context) error {
 			return s.serveGRPC(ctx, pipe, forwardedAddr)
 		}},
-		component{"gRPC", func(ctx context.Context) error {
+		{"gRPC", func(ctx context.Context) error {
 			return s.serveGRPC(ctx, netutil.LimitListener(
 				lis.GRPC, maxConns,
 			), connAddr)
 		}},
-		component{"REST", func(ctx context.Context) error {
+		{"REST", func(ctx context.Context) error {
 			return s.serveREST(ctx, netutil.LimitListener(
 				lis.REST, maxConns,
 			), rest)
 		}},
-		component{"streams", func(ctx context.Context) error {
+		{"streams", func(ctx context.Context) error {
 			// The first to be stopped: it makes the streams end,
 			// which the servers below wait for.
 			return s.holdStreams(ctx, ready)
 		}},
-	)
+	})...)
+}
+
+// core returns the components that do the work, without those that others reach
+// it by.
+func (s *Server) core() []component {
+	return []component{
+		{"relay events", s.relayEvents.Run},
+		{"relay", s.relay.Run},
+		{"sockets", s.keeper.Run},
+		{"offers", s.runOffers},
+	}
+}
+
+// runOffers runs the offers once their sockets are there.
+func (s *Server) runOffers(ctx context.Context) error {
+	select {
+	case <-s.keeper.restored:
+		return ignoreDone(ctx, s.offers.Run(ctx))
+
+	case <-ctx.Done():
+		// Whoever waits for the offers learns that there are none.
+		_ = s.offers.Run(ctx)
+
+		return nil
+	}
 }
 
 // holdStreams calls ready when messages are received, and ends all streams
@@ -245,9 +336,16 @@ func (s *Server) holdStreams(ctx context.Context, ready func()) error {
 	return nil
 }
 
-// serveGRPC serves gRPC on a listener until ctx is done.
+// serveGRPC serves gRPC on a listener until ctx is done. It begins when the
+// sockets are there that it is asked about.
 func (s *Server) serveGRPC(ctx context.Context, lis net.Listener,
 	addr addrFunc) error {
+
+	select {
+	case <-s.keeper.restored:
+	case <-ctx.Done():
+		return lis.Close()
+	}
 
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(s.auth.unary(addr)),
@@ -281,7 +379,13 @@ func (s *Server) serveGRPC(ctx context.Context, lis net.Listener,
 	defer force.Stop()
 	server.GracefulStop()
 
-	return <-served
+	// It may have been stopped before it had begun.
+	err := <-served
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+
+	return err
 }
 
 // serveREST serves REST and WebSockets on a listener until ctx is done.

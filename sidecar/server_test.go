@@ -10,6 +10,7 @@ import (
 	"github.com/btcsuite/btclog/v2"
 	"github.com/socketd/socketd/relay"
 	"github.com/socketd/socketd/sidecar/offer"
+	"github.com/socketd/socketd/sidecar/store"
 	"github.com/socketd/socketd/sidecar/wire"
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/stretchr/testify/require"
@@ -57,6 +58,16 @@ func (l *testLnd) Send(_ context.Context, peer offer.PubKey, msgType uint16,
 	return nil
 }
 
+// Connect does not connect: every server is a peer already, or does not run.
+func (l *testLnd) Connect(context.Context, offer.PubKey) error {
+	return offer.ErrNotConnected
+}
+
+// Alias returns that no node has told its alias.
+func (l *testLnd) Alias(context.Context, offer.PubKey) (string, error) {
+	return "", nil
+}
+
 // testKeys are the public keys of the nodes of a test, points on the curve:
 // those of the private keys 1, 2 and 3.
 var testKeys = []string{
@@ -68,13 +79,20 @@ var testKeys = []string{
 // testServer is a server whose parts run, all but its listeners.
 type testServer struct {
 	*Server
-	t *testing.T
+	t     testing.TB
+	cfg   *Config
+	peers *testPeers
+	self  offer.PubKey
+
+	// db is the database, and stopParts ends all that runs on it.
+	db        *store.DB
+	stopParts func() error
 }
 
 // newServers starts servers that are peers of each other, with options of
 // their own. They stop when the test ends.
-func newServers(t *testing.T, n int, args ...string) []*testServer {
-	t.Helper()
+func newServers(tb testing.TB, n int, args ...string) []*testServer {
+	tb.Helper()
 
 	// What is left open is filled in by whoever looks at the machine.
 	args = append([]string{"--relay.maxconns=100"}, args...)
@@ -82,45 +100,91 @@ func newServers(t *testing.T, n int, args ...string) []*testServer {
 	servers := make([]*testServer, n)
 	for i := range servers {
 		key, err := parsePubKey(testKeys[i], offer.PubKey{})
-		require.NoError(t, err)
-		lnd := &testLnd{node: NodeInfo{PubKey: key}, peers: peers}
+		require.NoError(tb, err)
 
-		quiet := slog.New(slog.DiscardHandler)
-		server, err := NewServer(
-			testConfig(t, args...), lnd, &Loggers{
-				Daemon: btclog.Disabled, RPC: quiet,
-				Relay: quiet, Offer: quiet,
-			}, nil,
-		)
-		require.NoError(t, err)
-		servers[i] = &testServer{Server: server, t: t}
-
-		peers.mu.Lock()
-		peers.servers[key] = server
-		peers.mu.Unlock()
-		servers[i].run()
+		s := &testServer{
+			t: tb, cfg: testConfig(tb, args...), peers: peers,
+			self: key,
+		}
+		servers[i] = s
+		s.begin()
+		tb.Cleanup(func() {
+			if s.stopParts != nil {
+				s.end()
+			}
+		})
 	}
 
 	return servers
 }
 
-// run runs what is behind the handlers until the test ends.
-func (s *testServer) run() {
+// begin opens the database and runs what is behind the handlers, until the
+// sockets are as they were.
+func (s *testServer) begin() {
+	s.t.Helper()
+
+	s.launch()
+	select {
+	case <-s.keeper.restored:
+	case <-time.After(testTimeout):
+		require.Fail(s.t, "sockets were not restored")
+	}
+}
+
+// launch opens the database and runs what is behind the handlers.
+func (s *testServer) launch() {
+	s.t.Helper()
+
+	var err error
+	quiet := slog.New(slog.DiscardHandler)
+	s.db, err = store.Open(
+		s.t.Context(), store.Config{Path: s.cfg.databasePath()}, quiet,
+	)
+	require.NoError(s.t, err)
+
+	lnd := &testLnd{node: NodeInfo{PubKey: s.self}, peers: s.peers}
+	s.Server, err = NewServer(
+		s.cfg, lnd, s.db, &Loggers{
+			Daemon: btclog.Disabled, RPC: quiet, Relay: quiet,
+			Offer: quiet, Store: quiet,
+		}, &notices{log: btclog.Disabled},
+	)
+	require.NoError(s.t, err)
+
+	s.peers.mu.Lock()
+	s.peers.servers[s.self] = s.Server
+	s.peers.mu.Unlock()
+
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- runGroup(
-			ctx,
-			component{"relay events", s.relayEvents.Run},
-			component{"relay", s.relay.Run},
-			component{"offers", s.offers.Run},
-		)
-	}()
-
-	s.t.Cleanup(func() {
+	parts := s.core()
+	go func() { ended <- runGroup(ctx, parts...) }()
+	s.stopParts = func() error {
 		cancel()
-		require.NoError(s.t, <-ended)
-	})
+
+		return <-ended
+	}
+}
+
+// end stops what runs, and closes the database.
+func (s *testServer) end() {
+	s.t.Helper()
+
+	s.peers.mu.Lock()
+	delete(s.peers.servers, s.self)
+	s.peers.mu.Unlock()
+
+	stop := s.stopParts
+	s.stopParts = nil
+	require.NoError(s.t, stop())
+	require.NoError(s.t, s.db.Close())
+}
+
+// restart stops the server and starts another one on the same database.
+func (s *testServer) restart() {
+	s.t.Helper()
+	s.end()
+	s.begin()
 }
 
 // key is the public key of the server's node, in hex.
@@ -253,9 +317,9 @@ func (s *testServer) await(after uint64,
 
 	timeout := time.After(testTimeout)
 	for {
-		event, changed, err := s.hub.next(after)
+		events, changed, err := s.hub.next(s.t.Context(), after)
 		require.NoError(s.t, err)
-		if event == nil {
+		if len(events) == 0 {
 			select {
 			case <-changed:
 				continue
@@ -264,10 +328,31 @@ func (s *testServer) await(after uint64,
 				require.Fail(s.t, "no such event")
 			}
 		}
-		if fits(event) {
-			return event
+		for _, event := range events {
+			if fits(event) {
+				return event
+			}
+			after = event.Cursor
 		}
-		after = event.Cursor
+	}
+}
+
+// events returns all events that are there.
+func (s *testServer) events() []*socketrpc.Event {
+	s.t.Helper()
+
+	var (
+		all   []*socketrpc.Event
+		after uint64
+	)
+	for {
+		events, _, err := s.hub.next(s.t.Context(), after)
+		require.NoError(s.t, err)
+		if len(events) == 0 {
+			return all
+		}
+		all = append(all, events...)
+		after = events[len(events)-1].Cursor
 	}
 }
 

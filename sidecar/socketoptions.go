@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/socketd/socketd/relay"
+	"github.com/socketd/socketd/sidecar/store"
 	"github.com/socketd/socketd/socketrpc"
 	"google.golang.org/protobuf/proto"
 )
@@ -248,9 +249,9 @@ func parseAllow(field string, list []string) ([]netip.Prefix, error) {
 // marshalLimits returns the limits of a socket as the API has them. Those that
 // its protocol does not know are not set.
 func (d *socketDefaults) marshalLimits(
-	socket *relay.Socket) *socketrpc.SocketLimits {
+	socket *store.Socket) *socketrpc.SocketLimits {
 
-	opts := socket.Options()
+	opts := socketOptions(socket)
 	limits := &socketrpc.SocketLimits{
 		Bandwidth:   proto.Uint64(opts.Limits.Bandwidth),
 		TotalBytes:  proto.Uint64(opts.Limits.TotalBytes),
@@ -260,7 +261,7 @@ func (d *socketDefaults) marshalLimits(
 	if !opts.ExpiresAt.IsZero() {
 		// The socket was there a moment after its lifetime had begun.
 		limits.Lifetime = wholeSeconds(
-			opts.ExpiresAt.Sub(socket.CreatedAt()),
+			opts.ExpiresAt.Sub(socket.CreatedAt),
 		)
 	}
 

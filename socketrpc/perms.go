@@ -32,6 +32,7 @@ var (
 		Socket_ListOffers_FullMethodName:      read,
 		Socket_AcceptOffer_FullMethodName:     write,
 		Socket_RejectOffer_FullMethodName:     write,
+		Socket_WithdrawOffer_FullMethodName:   write,
 		Socket_GetInfo_FullMethodName:         read,
 		Socket_SubscribeEvents_FullMethodName: read,
 		Websocket_Subscribe_FullMethodName:    read,

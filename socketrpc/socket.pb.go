@@ -74,6 +74,56 @@ func (SendSocketRequest_Mode) EnumDescriptor() ([]byte, []int) {
 	return file_socket_proto_rawDescGZIP(), []int{0, 0}
 }
 
+type SocketInfo_State int32
+
+const (
+	// Its ports are open.
+	SocketInfo_ACTIVE SocketInfo_State = 0
+	// It could not be opened again after a restart, as a port belongs to
+	// somebody else meanwhile. It is tried again until it expires, always with
+	// the same ports.
+	SocketInfo_FAILED SocketInfo_State = 1
+)
+
+// Enum value maps for SocketInfo_State.
+var (
+	SocketInfo_State_name = map[int32]string{
+		0: "ACTIVE",
+		1: "FAILED",
+	}
+	SocketInfo_State_value = map[string]int32{
+		"ACTIVE": 0,
+		"FAILED": 1,
+	}
+)
+
+func (x SocketInfo_State) Enum() *SocketInfo_State {
+	p := new(SocketInfo_State)
+	*p = x
+	return p
+}
+
+func (x SocketInfo_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SocketInfo_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_socket_proto_enumTypes[1].Descriptor()
+}
+
+func (SocketInfo_State) Type() protoreflect.EnumType {
+	return &file_socket_proto_enumTypes[1]
+}
+
+func (x SocketInfo_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SocketInfo_State.Descriptor instead.
+func (SocketInfo_State) EnumDescriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{8, 0}
+}
+
 type Offer_Direction int32
 
 const (
@@ -104,11 +154,11 @@ func (x Offer_Direction) String() string {
 }
 
 func (Offer_Direction) Descriptor() protoreflect.EnumDescriptor {
-	return file_socket_proto_enumTypes[1].Descriptor()
+	return file_socket_proto_enumTypes[2].Descriptor()
 }
 
 func (Offer_Direction) Type() protoreflect.EnumType {
-	return &file_socket_proto_enumTypes[1]
+	return &file_socket_proto_enumTypes[2]
 }
 
 func (x Offer_Direction) Number() protoreflect.EnumNumber {
@@ -177,11 +227,11 @@ func (x Offer_State) String() string {
 }
 
 func (Offer_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_socket_proto_enumTypes[2].Descriptor()
+	return file_socket_proto_enumTypes[3].Descriptor()
 }
 
 func (Offer_State) Type() protoreflect.EnumType {
-	return &file_socket_proto_enumTypes[2]
+	return &file_socket_proto_enumTypes[3]
 }
 
 func (x Offer_State) Number() protoreflect.EnumNumber {
@@ -196,7 +246,8 @@ func (Offer_State) EnumDescriptor() ([]byte, []int) {
 type Event_Type int32
 
 const (
-	Event_UNKNOWN        Event_Type = 0
+	Event_UNKNOWN Event_Type = 0
+	// With a reason if it was accepted without anybody being asked.
 	Event_OFFER_RECEIVED Event_Type = 1
 	// The other node's socketd has our offer.
 	Event_OFFER_DELIVERED  Event_Type = 2
@@ -214,6 +265,9 @@ const (
 	// leg's drops: bandwidth, packets or bytes. At most one of each leg and
 	// limit comes in 10 seconds.
 	Event_LIMIT Event_Type = 12
+	// A socket could not be opened again after a restart; reason says why, data
+	// is that of SOCKET_STARTED. If it works later, SOCKET_STARTED comes again.
+	Event_SOCKET_FAILED Event_Type = 13
 )
 
 // Enum value maps for Event_Type.
@@ -232,6 +286,7 @@ var (
 		10: "SOCKET_STOPPED",
 		11: "CLIENT_PINNED",
 		12: "LIMIT",
+		13: "SOCKET_FAILED",
 	}
 	Event_Type_value = map[string]int32{
 		"UNKNOWN":          0,
@@ -247,6 +302,7 @@ var (
 		"SOCKET_STOPPED":   10,
 		"CLIENT_PINNED":    11,
 		"LIMIT":            12,
+		"SOCKET_FAILED":    13,
 	}
 )
 
@@ -261,11 +317,11 @@ func (x Event_Type) String() string {
 }
 
 func (Event_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_socket_proto_enumTypes[3].Descriptor()
+	return file_socket_proto_enumTypes[4].Descriptor()
 }
 
 func (Event_Type) Type() protoreflect.EnumType {
-	return &file_socket_proto_enumTypes[3]
+	return &file_socket_proto_enumTypes[4]
 }
 
 func (x Event_Type) Number() protoreflect.EnumNumber {
@@ -274,7 +330,7 @@ func (x Event_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Event_Type.Descriptor instead.
 func (Event_Type) EnumDescriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{21, 0}
+	return file_socket_proto_rawDescGZIP(), []int{23, 0}
 }
 
 type SendSocketRequest struct {
@@ -1006,7 +1062,10 @@ type SocketInfo struct {
 	Admission string `protobuf:"bytes,10,opt,name=admission,proto3" json:"admission,omitempty"`
 	// The limits of the socket itself. Those of the daemon, and of the far end
 	// that the socket is counted against, hold besides.
-	Limits        *SocketLimits `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
+	Limits *SocketLimits    `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
+	State  SocketInfo_State `protobuf:"varint,12,opt,name=state,proto3,enum=socket.SocketInfo_State" json:"state,omitempty"`
+	// Why it is FAILED; empty otherwise.
+	Reason        string `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1118,6 +1177,20 @@ func (x *SocketInfo) GetLimits() *SocketLimits {
 	return nil
 }
 
+func (x *SocketInfo) GetState() SocketInfo_State {
+	if x != nil {
+		return x.State
+	}
+	return SocketInfo_ACTIVE
+}
+
+func (x *SocketInfo) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type ListSocketsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1221,12 +1294,18 @@ type Offer struct {
 	// Unix seconds.
 	CreatedAt int64 `protobuf:"varint,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	ExpiresAt int64 `protobuf:"varint,15,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// Why it was rejected, closed or failed.
+	// Why it was rejected, closed or failed, or accepted without anybody being
+	// asked.
 	Reason string `protobuf:"bytes,16,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The leg that is granted to the receiver.
 	Leg uint32 `protobuf:"varint,17,opt,name=leg,proto3" json:"leg,omitempty"`
 	// "open" or "token".
-	Admission     string `protobuf:"bytes,18,opt,name=admission,proto3" json:"admission,omitempty"`
+	Admission string `protobuf:"bytes,18,opt,name=admission,proto3" json:"admission,omitempty"`
+	// The name that the peer gives itself, without control characters, as far as
+	// this node knows it. It proves nothing.
+	PeerAlias string `protobuf:"bytes,19,opt,name=peer_alias,json=peerAlias,proto3" json:"peer_alias,omitempty"`
+	// What happens next, in words; empty if nothing does.
+	Next          string `protobuf:"bytes,20,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1383,6 +1462,20 @@ func (x *Offer) GetLeg() uint32 {
 func (x *Offer) GetAdmission() string {
 	if x != nil {
 		return x.Admission
+	}
+	return ""
+}
+
+func (x *Offer) GetPeerAlias() string {
+	if x != nil {
+		return x.PeerAlias
+	}
+	return ""
+}
+
+func (x *Offer) GetNext() string {
+	if x != nil {
+		return x.Next
 	}
 	return ""
 }
@@ -1690,6 +1783,114 @@ func (x *RejectOfferResponse) GetId() string {
 	return ""
 }
 
+type WithdrawOfferRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Told to the other node, at most 64 characters, none of them a control
+	// character.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawOfferRequest) Reset() {
+	*x = WithdrawOfferRequest{}
+	mi := &file_socket_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawOfferRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawOfferRequest) ProtoMessage() {}
+
+func (x *WithdrawOfferRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawOfferRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawOfferRequest) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *WithdrawOfferRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WithdrawOfferRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type WithdrawOfferResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the close message itself; empty once the other node has it, or
+	// if it was that one which ended the offer.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Offer         *Offer `protobuf:"bytes,2,opt,name=offer,proto3" json:"offer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawOfferResponse) Reset() {
+	*x = WithdrawOfferResponse{}
+	mi := &file_socket_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawOfferResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawOfferResponse) ProtoMessage() {}
+
+func (x *WithdrawOfferResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawOfferResponse.ProtoReflect.Descriptor instead.
+func (*WithdrawOfferResponse) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WithdrawOfferResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WithdrawOfferResponse) GetOffer() *Offer {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
 type GetInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1698,7 +1899,7 @@ type GetInfoRequest struct {
 
 func (x *GetInfoRequest) Reset() {
 	*x = GetInfoRequest{}
-	mi := &file_socket_proto_msgTypes[18]
+	mi := &file_socket_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1911,7 @@ func (x *GetInfoRequest) String() string {
 func (*GetInfoRequest) ProtoMessage() {}
 
 func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[18]
+	mi := &file_socket_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1924,7 @@ func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetInfoRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{18}
+	return file_socket_proto_rawDescGZIP(), []int{20}
 }
 
 type GetInfoResponse struct {
@@ -1752,7 +1953,7 @@ type GetInfoResponse struct {
 
 func (x *GetInfoResponse) Reset() {
 	*x = GetInfoResponse{}
-	mi := &file_socket_proto_msgTypes[19]
+	mi := &file_socket_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1965,7 @@ func (x *GetInfoResponse) String() string {
 func (*GetInfoResponse) ProtoMessage() {}
 
 func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[19]
+	mi := &file_socket_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1978,7 @@ func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{19}
+	return file_socket_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetInfoResponse) GetVersion() string {
@@ -1881,14 +2082,17 @@ func (x *GetInfoResponse) GetMessagesRefused() map[string]uint64 {
 type SubscribeEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Replay what happened after this cursor; 0 for new events only.
-	After         uint64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	After uint64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	// Replay what happened since this time, in Unix seconds; 0 for new events
+	// only. Only one of after and since may be set.
+	Since         int64 `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscribeEventsRequest) Reset() {
 	*x = SubscribeEventsRequest{}
-	mi := &file_socket_proto_msgTypes[20]
+	mi := &file_socket_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2104,7 @@ func (x *SubscribeEventsRequest) String() string {
 func (*SubscribeEventsRequest) ProtoMessage() {}
 
 func (x *SubscribeEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[20]
+	mi := &file_socket_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,12 +2117,19 @@ func (x *SubscribeEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeEventsRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeEventsRequest) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{20}
+	return file_socket_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SubscribeEventsRequest) GetAfter() uint64 {
 	if x != nil {
 		return x.After
+	}
+	return 0
+}
+
+func (x *SubscribeEventsRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
 	}
 	return 0
 }
@@ -1951,7 +2162,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_socket_proto_msgTypes[21]
+	mi := &file_socket_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2174,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_socket_proto_msgTypes[21]
+	mi := &file_socket_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2187,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_socket_proto_rawDescGZIP(), []int{21}
+	return file_socket_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Event) GetId() string {
@@ -2131,7 +2342,7 @@ const file_socket_proto_rawDesc = "" +
 	"\n" +
 	"DropsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd6\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xbf\x03\n" +
 	"\n" +
 	"SocketInfo\x12\x1b\n" +
 	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\x12\x1a\n" +
@@ -2148,10 +2359,17 @@ const file_socket_proto_rawDesc = "" +
 	"\x04leg2\x18\t \x01(\v2\v.socket.LegR\x04leg2\x12\x1c\n" +
 	"\tadmission\x18\n" +
 	" \x01(\tR\tadmission\x12,\n" +
-	"\x06limits\x18\v \x01(\v2\x14.socket.SocketLimitsR\x06limits\"\x14\n" +
+	"\x06limits\x18\v \x01(\v2\x14.socket.SocketLimitsR\x06limits\x12.\n" +
+	"\x05state\x18\f \x01(\x0e2\x18.socket.SocketInfo.StateR\x05state\x12\x16\n" +
+	"\x06reason\x18\r \x01(\tR\x06reason\"\x1f\n" +
+	"\x05State\x12\n" +
+	"\n" +
+	"\x06ACTIVE\x10\x00\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x01\"\x14\n" +
 	"\x12ListSocketsRequest\"C\n" +
 	"\x13ListSocketsResponse\x12,\n" +
-	"\asockets\x18\x01 \x03(\v2\x12.socket.SocketInfoR\asockets\"\xb0\x05\n" +
+	"\asockets\x18\x01 \x03(\v2\x12.socket.SocketInfoR\asockets\"\xe3\x05\n" +
 	"\x05Offer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x17.socket.Offer.DirectionR\tdirection\x12)\n" +
@@ -2176,7 +2394,10 @@ const file_socket_proto_rawDesc = "" +
 	"expires_at\x18\x0f \x01(\x03R\texpiresAt\x12\x16\n" +
 	"\x06reason\x18\x10 \x01(\tR\x06reason\x12\x10\n" +
 	"\x03leg\x18\x11 \x01(\rR\x03leg\x12\x1c\n" +
-	"\tadmission\x18\x12 \x01(\tR\tadmission\"'\n" +
+	"\tadmission\x18\x12 \x01(\tR\tadmission\x12\x1d\n" +
+	"\n" +
+	"peer_alias\x18\x13 \x01(\tR\tpeerAlias\x12\x12\n" +
+	"\x04next\x18\x14 \x01(\tR\x04next\"'\n" +
 	"\tDirection\x12\f\n" +
 	"\bINCOMING\x10\x00\x12\f\n" +
 	"\bOUTGOING\x10\x01\"z\n" +
@@ -2208,7 +2429,13 @@ const file_socket_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"%\n" +
 	"\x13RejectOfferResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x10\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\">\n" +
+	"\x14WithdrawOfferRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"L\n" +
+	"\x15WithdrawOfferResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12#\n" +
+	"\x05offer\x18\x02 \x01(\v2\r.socket.OfferR\x05offer\"\x10\n" +
 	"\x0eGetInfoRequest\"\xc8\x04\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
@@ -2233,9 +2460,10 @@ const file_socket_proto_rawDesc = "" +
 	"\x10messages_refused\x18\x0e \x03(\v2,.socket.GetInfoResponse.MessagesRefusedEntryR\x0fmessagesRefused\x1aB\n" +
 	"\x14MessagesRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\".\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"D\n" +
 	"\x16SubscribeEventsRequest\x12\x14\n" +
-	"\x05after\x18\x01 \x01(\x04R\x05after\"\xb8\x04\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x03R\x05since\"\xcb\x04\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\vreply_to_id\x18\x02 \x01(\tR\treplyToId\x12\x1f\n" +
@@ -2249,7 +2477,7 @@ const file_socket_proto_rawDesc = "" +
 	"\ttimestamp\x18\t \x01(\x03R\ttimestamp\x12\x1b\n" +
 	"\tsocket_id\x18\n" +
 	" \x01(\tR\bsocketId\x12\x16\n" +
-	"\x06reason\x18\v \x01(\tR\x06reason\"\xfb\x01\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\"\x8e\x02\n" +
 	"\x04Type\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\x12\n" +
 	"\x0eOFFER_RECEIVED\x10\x01\x12\x13\n" +
@@ -2264,7 +2492,8 @@ const file_socket_proto_rawDesc = "" +
 	"\x0eSOCKET_STOPPED\x10\n" +
 	"\x12\x11\n" +
 	"\rCLIENT_PINNED\x10\v\x12\t\n" +
-	"\x05LIMIT\x10\f2\xf7\x04\n" +
+	"\x05LIMIT\x10\f\x12\x11\n" +
+	"\rSOCKET_FAILED\x10\r2\xc5\x05\n" +
 	"\x06Socket\x12C\n" +
 	"\n" +
 	"SendSocket\x12\x19.socket.SendSocketRequest\x1a\x1a.socket.SendSocketResponse\x12F\n" +
@@ -2275,7 +2504,8 @@ const file_socket_proto_rawDesc = "" +
 	"\n" +
 	"ListOffers\x12\x19.socket.ListOffersRequest\x1a\x1a.socket.ListOffersResponse\x12F\n" +
 	"\vAcceptOffer\x12\x1a.socket.AcceptOfferRequest\x1a\x1b.socket.AcceptOfferResponse\x12F\n" +
-	"\vRejectOffer\x12\x1a.socket.RejectOfferRequest\x1a\x1b.socket.RejectOfferResponse\x12:\n" +
+	"\vRejectOffer\x12\x1a.socket.RejectOfferRequest\x1a\x1b.socket.RejectOfferResponse\x12L\n" +
+	"\rWithdrawOffer\x12\x1c.socket.WithdrawOfferRequest\x1a\x1d.socket.WithdrawOfferResponse\x12:\n" +
 	"\aGetInfo\x12\x16.socket.GetInfoRequest\x1a\x17.socket.GetInfoResponse\x12B\n" +
 	"\x0fSubscribeEvents\x12\x1e.socket.SubscribeEventsRequest\x1a\r.socket.Event0\x01B&Z$github.com/socketd/socketd/socketrpcb\x06proto3"
 
@@ -2291,75 +2521,82 @@ func file_socket_proto_rawDescGZIP() []byte {
 	return file_socket_proto_rawDescData
 }
 
-var file_socket_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_socket_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_socket_proto_goTypes = []any{
 	(SendSocketRequest_Mode)(0),    // 0: socket.SendSocketRequest.Mode
-	(Offer_Direction)(0),           // 1: socket.Offer.Direction
-	(Offer_State)(0),               // 2: socket.Offer.State
-	(Event_Type)(0),                // 3: socket.Event.Type
-	(*SendSocketRequest)(nil),      // 4: socket.SendSocketRequest
-	(*SendSocketResponse)(nil),     // 5: socket.SendSocketResponse
-	(*StartSocketRequest)(nil),     // 6: socket.StartSocketRequest
-	(*SocketLimits)(nil),           // 7: socket.SocketLimits
-	(*StartSocketResponse)(nil),    // 8: socket.StartSocketResponse
-	(*StopSocketRequest)(nil),      // 9: socket.StopSocketRequest
-	(*StopSocketResponse)(nil),     // 10: socket.StopSocketResponse
-	(*Leg)(nil),                    // 11: socket.Leg
-	(*SocketInfo)(nil),             // 12: socket.SocketInfo
-	(*ListSocketsRequest)(nil),     // 13: socket.ListSocketsRequest
-	(*ListSocketsResponse)(nil),    // 14: socket.ListSocketsResponse
-	(*Offer)(nil),                  // 15: socket.Offer
-	(*ListOffersRequest)(nil),      // 16: socket.ListOffersRequest
-	(*ListOffersResponse)(nil),     // 17: socket.ListOffersResponse
-	(*AcceptOfferRequest)(nil),     // 18: socket.AcceptOfferRequest
-	(*AcceptOfferResponse)(nil),    // 19: socket.AcceptOfferResponse
-	(*RejectOfferRequest)(nil),     // 20: socket.RejectOfferRequest
-	(*RejectOfferResponse)(nil),    // 21: socket.RejectOfferResponse
-	(*GetInfoRequest)(nil),         // 22: socket.GetInfoRequest
-	(*GetInfoResponse)(nil),        // 23: socket.GetInfoResponse
-	(*SubscribeEventsRequest)(nil), // 24: socket.SubscribeEventsRequest
-	(*Event)(nil),                  // 25: socket.Event
-	nil,                            // 26: socket.Leg.DropsEntry
-	nil,                            // 27: socket.GetInfoResponse.MessagesRefusedEntry
+	(SocketInfo_State)(0),          // 1: socket.SocketInfo.State
+	(Offer_Direction)(0),           // 2: socket.Offer.Direction
+	(Offer_State)(0),               // 3: socket.Offer.State
+	(Event_Type)(0),                // 4: socket.Event.Type
+	(*SendSocketRequest)(nil),      // 5: socket.SendSocketRequest
+	(*SendSocketResponse)(nil),     // 6: socket.SendSocketResponse
+	(*StartSocketRequest)(nil),     // 7: socket.StartSocketRequest
+	(*SocketLimits)(nil),           // 8: socket.SocketLimits
+	(*StartSocketResponse)(nil),    // 9: socket.StartSocketResponse
+	(*StopSocketRequest)(nil),      // 10: socket.StopSocketRequest
+	(*StopSocketResponse)(nil),     // 11: socket.StopSocketResponse
+	(*Leg)(nil),                    // 12: socket.Leg
+	(*SocketInfo)(nil),             // 13: socket.SocketInfo
+	(*ListSocketsRequest)(nil),     // 14: socket.ListSocketsRequest
+	(*ListSocketsResponse)(nil),    // 15: socket.ListSocketsResponse
+	(*Offer)(nil),                  // 16: socket.Offer
+	(*ListOffersRequest)(nil),      // 17: socket.ListOffersRequest
+	(*ListOffersResponse)(nil),     // 18: socket.ListOffersResponse
+	(*AcceptOfferRequest)(nil),     // 19: socket.AcceptOfferRequest
+	(*AcceptOfferResponse)(nil),    // 20: socket.AcceptOfferResponse
+	(*RejectOfferRequest)(nil),     // 21: socket.RejectOfferRequest
+	(*RejectOfferResponse)(nil),    // 22: socket.RejectOfferResponse
+	(*WithdrawOfferRequest)(nil),   // 23: socket.WithdrawOfferRequest
+	(*WithdrawOfferResponse)(nil),  // 24: socket.WithdrawOfferResponse
+	(*GetInfoRequest)(nil),         // 25: socket.GetInfoRequest
+	(*GetInfoResponse)(nil),        // 26: socket.GetInfoResponse
+	(*SubscribeEventsRequest)(nil), // 27: socket.SubscribeEventsRequest
+	(*Event)(nil),                  // 28: socket.Event
+	nil,                            // 29: socket.Leg.DropsEntry
+	nil,                            // 30: socket.GetInfoResponse.MessagesRefusedEntry
 }
 var file_socket_proto_depIdxs = []int32{
 	0,  // 0: socket.SendSocketRequest.mode:type_name -> socket.SendSocketRequest.Mode
-	7,  // 1: socket.StartSocketRequest.limits:type_name -> socket.SocketLimits
-	26, // 2: socket.Leg.drops:type_name -> socket.Leg.DropsEntry
-	11, // 3: socket.SocketInfo.leg1:type_name -> socket.Leg
-	11, // 4: socket.SocketInfo.leg2:type_name -> socket.Leg
-	7,  // 5: socket.SocketInfo.limits:type_name -> socket.SocketLimits
-	12, // 6: socket.ListSocketsResponse.sockets:type_name -> socket.SocketInfo
-	1,  // 7: socket.Offer.direction:type_name -> socket.Offer.Direction
-	2,  // 8: socket.Offer.state:type_name -> socket.Offer.State
-	15, // 9: socket.ListOffersResponse.offers:type_name -> socket.Offer
-	15, // 10: socket.AcceptOfferResponse.offer:type_name -> socket.Offer
-	27, // 11: socket.GetInfoResponse.messages_refused:type_name -> socket.GetInfoResponse.MessagesRefusedEntry
-	3,  // 12: socket.Event.type:type_name -> socket.Event.Type
-	4,  // 13: socket.Socket.SendSocket:input_type -> socket.SendSocketRequest
-	6,  // 14: socket.Socket.StartSocket:input_type -> socket.StartSocketRequest
-	9,  // 15: socket.Socket.StopSocket:input_type -> socket.StopSocketRequest
-	13, // 16: socket.Socket.ListSockets:input_type -> socket.ListSocketsRequest
-	16, // 17: socket.Socket.ListOffers:input_type -> socket.ListOffersRequest
-	18, // 18: socket.Socket.AcceptOffer:input_type -> socket.AcceptOfferRequest
-	20, // 19: socket.Socket.RejectOffer:input_type -> socket.RejectOfferRequest
-	22, // 20: socket.Socket.GetInfo:input_type -> socket.GetInfoRequest
-	24, // 21: socket.Socket.SubscribeEvents:input_type -> socket.SubscribeEventsRequest
-	5,  // 22: socket.Socket.SendSocket:output_type -> socket.SendSocketResponse
-	8,  // 23: socket.Socket.StartSocket:output_type -> socket.StartSocketResponse
-	10, // 24: socket.Socket.StopSocket:output_type -> socket.StopSocketResponse
-	14, // 25: socket.Socket.ListSockets:output_type -> socket.ListSocketsResponse
-	17, // 26: socket.Socket.ListOffers:output_type -> socket.ListOffersResponse
-	19, // 27: socket.Socket.AcceptOffer:output_type -> socket.AcceptOfferResponse
-	21, // 28: socket.Socket.RejectOffer:output_type -> socket.RejectOfferResponse
-	23, // 29: socket.Socket.GetInfo:output_type -> socket.GetInfoResponse
-	25, // 30: socket.Socket.SubscribeEvents:output_type -> socket.Event
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	8,  // 1: socket.StartSocketRequest.limits:type_name -> socket.SocketLimits
+	29, // 2: socket.Leg.drops:type_name -> socket.Leg.DropsEntry
+	12, // 3: socket.SocketInfo.leg1:type_name -> socket.Leg
+	12, // 4: socket.SocketInfo.leg2:type_name -> socket.Leg
+	8,  // 5: socket.SocketInfo.limits:type_name -> socket.SocketLimits
+	1,  // 6: socket.SocketInfo.state:type_name -> socket.SocketInfo.State
+	13, // 7: socket.ListSocketsResponse.sockets:type_name -> socket.SocketInfo
+	2,  // 8: socket.Offer.direction:type_name -> socket.Offer.Direction
+	3,  // 9: socket.Offer.state:type_name -> socket.Offer.State
+	16, // 10: socket.ListOffersResponse.offers:type_name -> socket.Offer
+	16, // 11: socket.AcceptOfferResponse.offer:type_name -> socket.Offer
+	16, // 12: socket.WithdrawOfferResponse.offer:type_name -> socket.Offer
+	30, // 13: socket.GetInfoResponse.messages_refused:type_name -> socket.GetInfoResponse.MessagesRefusedEntry
+	4,  // 14: socket.Event.type:type_name -> socket.Event.Type
+	5,  // 15: socket.Socket.SendSocket:input_type -> socket.SendSocketRequest
+	7,  // 16: socket.Socket.StartSocket:input_type -> socket.StartSocketRequest
+	10, // 17: socket.Socket.StopSocket:input_type -> socket.StopSocketRequest
+	14, // 18: socket.Socket.ListSockets:input_type -> socket.ListSocketsRequest
+	17, // 19: socket.Socket.ListOffers:input_type -> socket.ListOffersRequest
+	19, // 20: socket.Socket.AcceptOffer:input_type -> socket.AcceptOfferRequest
+	21, // 21: socket.Socket.RejectOffer:input_type -> socket.RejectOfferRequest
+	23, // 22: socket.Socket.WithdrawOffer:input_type -> socket.WithdrawOfferRequest
+	25, // 23: socket.Socket.GetInfo:input_type -> socket.GetInfoRequest
+	27, // 24: socket.Socket.SubscribeEvents:input_type -> socket.SubscribeEventsRequest
+	6,  // 25: socket.Socket.SendSocket:output_type -> socket.SendSocketResponse
+	9,  // 26: socket.Socket.StartSocket:output_type -> socket.StartSocketResponse
+	11, // 27: socket.Socket.StopSocket:output_type -> socket.StopSocketResponse
+	15, // 28: socket.Socket.ListSockets:output_type -> socket.ListSocketsResponse
+	18, // 29: socket.Socket.ListOffers:output_type -> socket.ListOffersResponse
+	20, // 30: socket.Socket.AcceptOffer:output_type -> socket.AcceptOfferResponse
+	22, // 31: socket.Socket.RejectOffer:output_type -> socket.RejectOfferResponse
+	24, // 32: socket.Socket.WithdrawOffer:output_type -> socket.WithdrawOfferResponse
+	26, // 33: socket.Socket.GetInfo:output_type -> socket.GetInfoResponse
+	28, // 34: socket.Socket.SubscribeEvents:output_type -> socket.Event
+	25, // [25:35] is the sub-list for method output_type
+	15, // [15:25] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_socket_proto_init() }
@@ -2373,8 +2610,8 @@ func file_socket_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_socket_proto_rawDesc), len(file_socket_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   24,
+			NumEnums:      5,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Socket_ListOffers_FullMethodName      = "/socket.Socket/ListOffers"
 	Socket_AcceptOffer_FullMethodName     = "/socket.Socket/AcceptOffer"
 	Socket_RejectOffer_FullMethodName     = "/socket.Socket/RejectOffer"
+	Socket_WithdrawOffer_FullMethodName   = "/socket.Socket/WithdrawOffer"
 	Socket_GetInfo_FullMethodName         = "/socket.Socket/GetInfo"
 	Socket_SubscribeEvents_FullMethodName = "/socket.Socket/SubscribeEvents"
 )
@@ -56,8 +57,8 @@ type SocketClient interface {
 	// there is none. With a socket_id it stops that socket.
 	StopSocket(ctx context.Context, in *StopSocketRequest, opts ...grpc.CallOption) (*StopSocketResponse, error)
 	// socketcli: `list`
-	// ListSockets returns every open socket with its legs, counters and limits,
-	// oldest first.
+	// ListSockets returns every socket that has not ended with its legs, counters
+	// and limits, oldest first.
 	ListSockets(ctx context.Context, in *ListSocketsRequest, opts ...grpc.CallOption) (*ListSocketsResponse, error)
 	// socketcli: `offers`
 	// ListOffers returns the offers and requests that this node sent or received,
@@ -70,12 +71,19 @@ type SocketClient interface {
 	// socketcli: `reject`
 	// RejectOffer turns down an offer that another node sent.
 	RejectOffer(ctx context.Context, in *RejectOfferRequest, opts ...grpc.CallOption) (*RejectOfferResponse, error)
+	// socketcli: `withdraw`
+	// WithdrawOffer ends an offer, and tells the other node. One that this node sent
+	// becomes WITHDRAWN, or CLOSED if it was accepted; one that it received can be
+	// ended so once it is accepted, and becomes CLOSED. The legs take its tokens no
+	// more; the socket stays open. An offer that is WITHDRAWN or CLOSED already
+	// stays as it is.
+	WithdrawOffer(ctx context.Context, in *WithdrawOfferRequest, opts ...grpc.CallOption) (*WithdrawOfferResponse, error)
 	// socketcli: `getinfo`
 	// GetInfo describes this socketd, its lnd, and whether it can host sockets.
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*GetInfoResponse, error)
 	// socketcli: `events`
-	// SubscribeEvents streams what happens to sockets and offers, from now on or
-	// from after a cursor.
+	// SubscribeEvents streams what happens to sockets and offers: from now on, from
+	// after a cursor, or since a time.
 	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 }
 
@@ -157,6 +165,16 @@ func (c *socketClient) RejectOffer(ctx context.Context, in *RejectOfferRequest, 
 	return out, nil
 }
 
+func (c *socketClient) WithdrawOffer(ctx context.Context, in *WithdrawOfferRequest, opts ...grpc.CallOption) (*WithdrawOfferResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WithdrawOfferResponse)
+	err := c.cc.Invoke(ctx, Socket_WithdrawOffer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *socketClient) GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*GetInfoResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetInfoResponse)
@@ -212,8 +230,8 @@ type SocketServer interface {
 	// there is none. With a socket_id it stops that socket.
 	StopSocket(context.Context, *StopSocketRequest) (*StopSocketResponse, error)
 	// socketcli: `list`
-	// ListSockets returns every open socket with its legs, counters and limits,
-	// oldest first.
+	// ListSockets returns every socket that has not ended with its legs, counters
+	// and limits, oldest first.
 	ListSockets(context.Context, *ListSocketsRequest) (*ListSocketsResponse, error)
 	// socketcli: `offers`
 	// ListOffers returns the offers and requests that this node sent or received,
@@ -226,12 +244,19 @@ type SocketServer interface {
 	// socketcli: `reject`
 	// RejectOffer turns down an offer that another node sent.
 	RejectOffer(context.Context, *RejectOfferRequest) (*RejectOfferResponse, error)
+	// socketcli: `withdraw`
+	// WithdrawOffer ends an offer, and tells the other node. One that this node sent
+	// becomes WITHDRAWN, or CLOSED if it was accepted; one that it received can be
+	// ended so once it is accepted, and becomes CLOSED. The legs take its tokens no
+	// more; the socket stays open. An offer that is WITHDRAWN or CLOSED already
+	// stays as it is.
+	WithdrawOffer(context.Context, *WithdrawOfferRequest) (*WithdrawOfferResponse, error)
 	// socketcli: `getinfo`
 	// GetInfo describes this socketd, its lnd, and whether it can host sockets.
 	GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error)
 	// socketcli: `events`
-	// SubscribeEvents streams what happens to sockets and offers, from now on or
-	// from after a cursor.
+	// SubscribeEvents streams what happens to sockets and offers: from now on, from
+	// after a cursor, or since a time.
 	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[Event]) error
 	mustEmbedUnimplementedSocketServer()
 }
@@ -263,6 +288,9 @@ func (UnimplementedSocketServer) AcceptOffer(context.Context, *AcceptOfferReques
 }
 func (UnimplementedSocketServer) RejectOffer(context.Context, *RejectOfferRequest) (*RejectOfferResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RejectOffer not implemented")
+}
+func (UnimplementedSocketServer) WithdrawOffer(context.Context, *WithdrawOfferRequest) (*WithdrawOfferResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WithdrawOffer not implemented")
 }
 func (UnimplementedSocketServer) GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetInfo not implemented")
@@ -417,6 +445,24 @@ func _Socket_RejectOffer_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Socket_WithdrawOffer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawOfferRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SocketServer).WithdrawOffer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Socket_WithdrawOffer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SocketServer).WithdrawOffer(ctx, req.(*WithdrawOfferRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Socket_GetInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetInfoRequest)
 	if err := dec(in); err != nil {
@@ -480,6 +526,10 @@ var Socket_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RejectOffer",
 			Handler:    _Socket_RejectOffer_Handler,
+		},
+		{
+			MethodName: "WithdrawOffer",
+			Handler:    _Socket_WithdrawOffer_Handler,
 		},
 		{
 			MethodName: "GetInfo",

@@ -41,6 +41,9 @@ var contract = map[string]method{
 	"/socket.Socket/RejectOffer": {
 		ActionWrite, "post", "/v1/socket/offers/reject",
 	},
+	"/socket.Socket/WithdrawOffer": {
+		ActionWrite, "post", "/v1/socket/withdraw",
+	},
 	"/socket.Socket/GetInfo": {
 		ActionRead, "get", "/v1/socket/getinfo",
 	},

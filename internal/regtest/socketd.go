@@ -34,6 +34,11 @@ func SocketdLndPermissions() []string {
 		"uri:/lnrpc.Lightning/CheckMacaroonPermissions",
 		"uri:/lnrpc.Lightning/SendCustomMessage",
 		"uri:/lnrpc.Lightning/SubscribeCustomMessages",
+		"uri:/lnrpc.Lightning/GetNodeInfo",
+		"uri:/lnrpc.Lightning/ConnectPeer",
+		"uri:/lnrpc.Lightning/SubscribePeerEvents",
+		"uri:/lnrpc.Lightning/ListPeers",
+		"uri:/lnrpc.Lightning/ListChannels",
 
 		// This one lets socketd bake macaroons for its own clients.
 		"uri:/lnrpc.Lightning/BakeMacaroon",

@@ -46,13 +46,15 @@ var rooms = map[string][]string{
 	"relay/bind":   {},
 	"relay/client": {"relay", "relay/bind"},
 	"sidecar": {
-		"relay", "sidecar/caveat", "sidecar/offer", "sidecar/wire",
-		"socketrpc",
+		"relay", "sidecar/caveat", "sidecar/offer", "sidecar/store",
+		"sidecar/wire", "socketrpc",
 	},
-	"sidecar/caveat": {},
-	"sidecar/offer":  {"sidecar/wire"},
-	"sidecar/wire":   {},
-	"socketrpc":      {},
+	"sidecar/caveat":     {},
+	"sidecar/offer":      {"sidecar/wire"},
+	"sidecar/store":      {"sidecar/offer", "sidecar/store/sqlc"},
+	"sidecar/store/sqlc": {},
+	"sidecar/wire":       {},
+	"socketrpc":          {},
 }
 
 // pkg is what go list tells of a package.
@@ -170,6 +172,10 @@ var never = map[string][]string{
 	"sidecar/offer": {
 		"github.com/lightninglabs/lndclient", "google.golang.org/grpc",
 		"database/sql", module + "/relay",
+	},
+	"sidecar/store": {
+		"github.com/lightninglabs/lndclient", "google.golang.org/grpc",
+		module + "/relay", module + "/socketrpc",
 	},
 	"cmd/socketcli": {
 		"github.com/lightningnetwork/", "github.com/lightninglabs/",

@@ -1,6 +1,7 @@
 package offer
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -44,8 +45,10 @@ type deal struct {
 	Decision string
 	Wait     int
 
-	// Stop is how many seconds later the socket stops; 0 for never.
-	Stop int
+	// Stop is how many seconds later the socket stops; 0 for never. If
+	// Withdraw is set the socket stays, and the offer is taken back.
+	Stop     int
+	Withdraw bool
 
 	// Life is for how many seconds the offer is good.
 	Life int
@@ -73,11 +76,13 @@ func drawDeal(t *rapid.T) deal {
 		At:      rapid.IntRange(0, 60).Draw(t, "at"),
 		Decision: rapid.SampledFrom([]string{
 			"", "accept", "reject", "accept twice", "change mind",
+			"accept and end",
 		}).Draw(t, "decision"),
-		Wait:    rapid.IntRange(0, 600).Draw(t, "wait"),
-		Stop:    rapid.IntRange(0, 600).Draw(t, "stop"),
-		Life:    rapid.IntRange(400, 800).Draw(t, "life"),
-		ByToken: rapid.Bool().Draw(t, "by token"),
+		Wait:     rapid.IntRange(0, 600).Draw(t, "wait"),
+		Stop:     rapid.IntRange(0, 600).Draw(t, "stop"),
+		Withdraw: rapid.Bool().Draw(t, "withdraw"),
+		Life:     rapid.IntRange(400, 800).Draw(t, "life"),
+		ByToken:  rapid.Bool().Draw(t, "by token"),
 	}
 }
 
@@ -114,6 +119,9 @@ func (we weather) fate() func(packet) fate {
 		if roll(we.Fail) {
 			f.err = errLnd
 		}
+		if roll(we.Fail) {
+			f.err = ErrNotConnected
+		}
 
 		return f
 	}
@@ -139,6 +147,9 @@ var agreed = map[[2]string]bool{
 
 	// So was the rejection.
 	{"EXPIRED", "REJECTED"}: true,
+
+	// So was the news that it was taken back.
+	{"WITHDRAWN", "EXPIRED"}: true,
 }
 
 // allowed has the events of each side that may have led to a state.
@@ -147,8 +158,10 @@ var allowed = map[Direction]map[State][][]EventKind{
 		StateAccepted: {{EventDelivered, EventAccepted}},
 		StateRejected: {{EventDelivered, EventRejected}},
 		StateExpired:  {{EventDelivered, EventExpired}, {EventExpired}},
+		// The far end's close may overtake its accept.
 		StateClosed: {
 			{EventDelivered, EventAccepted, EventClosed},
+			{EventDelivered, EventClosed},
 		},
 		StateWithdrawn: {{EventDelivered, EventClosed}, {EventClosed}},
 	},
@@ -182,6 +195,14 @@ func (d deal) decide(t *testing.T, n *node, id ID) {
 			require.Equal(t, first.DecisionID, again.DecisionID)
 			require.Equal(t, tokens, same)
 			require.Equal(t, d.ByToken, !tokens[1].IsZero())
+		}
+
+	case "accept and end":
+		_, _, err := n.Accept(t.Context(), id)
+		if err == nil {
+			o, _, err := n.Withdraw(t.Context(), id, "enough")
+			require.NoError(t, err)
+			require.True(t, o.State.Ended())
 		}
 
 	case "change mind":
@@ -294,16 +315,29 @@ func (w *world) sendUnderWay(host *node, p Proposal, d deal) ID {
 	}
 	if d.Stop > 0 {
 		time.AfterFunc(time.Duration(d.Stop)*time.Second, func() {
-			err := host.SocketClosed(
-				w.t.Context(), p.SocketID, "stop",
-			)
+			err := d.end(w.t, host.Manager, o)
 			if err != nil {
-				w.t.Errorf("socket closed: %v", err)
+				w.t.Errorf("end: %v", err)
 			}
 		})
 	}
 
 	return o.ID
+}
+
+// end has a host end an offer as the plan says.
+func (d deal) end(t *testing.T, host *Manager, o Offer) error {
+	t.Helper()
+
+	if !d.Withdraw {
+		return host.SocketClosed(t.Context(), o.SocketID, "stop")
+	}
+	_, _, err := host.Withdraw(t.Context(), o.ID, "no more")
+	if errors.Is(err, ErrState) {
+		return nil
+	}
+
+	return err
 }
 
 // disagreements returns what is wrong with an offer in the end.
@@ -388,10 +422,13 @@ func TestAgreementCrossing(t *testing.T) {
 			deals[i] = deal{
 				FromBob: i%2 == 0,
 				Decision: rapid.SampledFrom([]string{
-					"accept", "reject",
+					"accept", "reject", "accept and end",
 				}).Draw(rt, "decision"),
-				Wait:    rapid.IntRange(0, 5).Draw(rt, "wait"),
-				Stop:    rapid.IntRange(0, 8).Draw(rt, "stop"),
+				Wait: rapid.IntRange(0, 5).Draw(rt, "wait"),
+				Stop: rapid.IntRange(0, 8).Draw(rt, "stop"),
+				Withdraw: rapid.Bool().Draw(
+					rt, "withdraw",
+				),
 				Life:    400,
 				ByToken: true,
 			}

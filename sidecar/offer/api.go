@@ -40,42 +40,98 @@ func (m *Manager) Reject(ctx context.Context, id ID,
 	return r.Offer, err
 }
 
+// Withdraw ends an offer, and tells the other node: one of ours that is
+// undecided becomes WITHDRAWN, and one that is accepted, on either side of it,
+// CLOSED. The text, which may be empty, says why; see wire.CheckText. It
+// returns the offer, and the id of the close message for as long as that one is
+// being delivered, zero afterwards. For an offer that is WITHDRAWN or CLOSED,
+// whoever did that, nothing happens. The error wraps ErrNotFound if there is no
+// such offer, ErrState if it was rejected, has expired, or is an undecided one
+// of the other node, and ErrInvalid if the text is not allowed.
+func (m *Manager) Withdraw(ctx context.Context, id ID,
+	text string) (Offer, ID, error) {
+
+	if err := wire.CheckText(text); err != nil {
+		return Offer{}, ID{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := m.ready(ctx); err != nil {
+		return Offer{}, ID{}, err
+	}
+
+	var (
+		r       Record
+		closeID ID
+	)
+	err := m.locked(func() error {
+		var err error
+		r, err = m.decided(ctx, id, change{
+			trigger: triggerWithdraw,
+			reason:  text,
+		}, Outgoing, Incoming)
+		d := m.outbox.byOffer[r.key()][wire.TypeClose]
+		if d != nil {
+			closeID = d.ID
+		}
+
+		return err
+	})
+	if err != nil {
+		return Offer{}, ID{}, err
+	}
+
+	return r.Offer, closeID, nil
+}
+
 // decide decides about an incoming offer.
 func (m *Manager) decide(ctx context.Context, id ID, c change) (Record, error) {
+	if err := m.ready(ctx); err != nil {
+		return Record{}, err
+	}
 	c.decision = newID()
 
 	var r Record
 	err := m.locked(func() error {
-		records, err := m.deps.Store.Find(ctx, id)
-		if err != nil {
-			return fmt.Errorf("find offer: %w", err)
-		}
+		var err error
+		r, err = m.decided(ctx, id, c, Incoming)
 
-		// Only one peer's offer is ever taken in under an id.
-		i := slices.IndexFunc(records, func(r Record) bool {
-			return r.Direction == Incoming
-		})
-		if i < 0 {
-			return fmt.Errorf("%w: %s", ErrNotFound, id)
-		}
-		r, err = m.expire(ctx, records[i])
-		if err != nil {
-			return err
-		}
-
-		var out outcome
-		r, out, err = m.apply(ctx, r, c)
-		if err != nil {
-			return err
-		}
-		if out.verdict == verdictDenied {
-			return fmt.Errorf("%w: it is %s", ErrState, r.State)
-		}
-
-		return nil
+		return err
 	})
 	if err != nil {
 		return Record{}, err
+	}
+
+	return r, nil
+}
+
+// decided applies what our own side wants to an offer of one of some
+// directions, and returns the offer as it is then. The caller holds mu.
+func (m *Manager) decided(ctx context.Context, id ID, c change,
+	dirs ...Direction) (Record, error) {
+
+	records, err := m.deps.Store.Find(ctx, id)
+	if err != nil {
+		return Record{}, fmt.Errorf("find offer: %w", err)
+	}
+
+	// Only one peer's offer is ever taken in under an id, and none under
+	// one of ours.
+	i := slices.IndexFunc(records, func(r Record) bool {
+		return slices.Contains(dirs, r.Direction)
+	})
+	if i < 0 {
+		return Record{}, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	r, err := m.expire(ctx, records[i])
+	if err != nil {
+		return Record{}, err
+	}
+
+	r, out, err := m.apply(ctx, r, c)
+	if err != nil {
+		return Record{}, err
+	}
+	if out.verdict == verdictDenied {
+		return Record{}, fmt.Errorf("%w: it is %s", ErrState, r.State)
 	}
 
 	return r, nil
@@ -90,6 +146,9 @@ func (m *Manager) SocketClosed(ctx context.Context, socketID ID,
 
 	if err := wire.CheckText(reason); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := m.ready(ctx); err != nil {
+		return err
 	}
 
 	return m.locked(func() error {
@@ -140,6 +199,9 @@ func (m *Manager) used(ctx context.Context, socketID ID, leg uint8,
 	if leg != 1 && leg != 2 {
 		return fmt.Errorf("%w: leg %d", ErrInvalid, leg)
 	}
+	if err := m.ready(ctx); err != nil {
+		return err
+	}
 
 	return m.locked(func() error {
 		live, err := m.ofSocket(ctx, socketID)
@@ -158,6 +220,26 @@ func (m *Manager) used(ctx context.Context, socketID ID, leg uint8,
 
 		return err
 	})
+}
+
+// OfSocket returns the offers of a socket of ours that have not ended, oldest
+// first. It does not look at the others, however many there are.
+func (m *Manager) OfSocket(ctx context.Context, socketID ID) ([]Offer, error) {
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
+
+	var offers []Offer
+	err := m.locked(func() error {
+		live, err := m.ofSocket(ctx, socketID)
+		for _, r := range live {
+			offers = append(offers, r.Offer)
+		}
+
+		return err
+	})
+
+	return offers, err
 }
 
 // ofSocket returns the offers of a socket of ours that have not ended, oldest
@@ -194,6 +276,10 @@ func (m *Manager) ofSocket(ctx context.Context,
 // List returns all offers that are remembered, in both directions, oldest
 // first.
 func (m *Manager) List(ctx context.Context) ([]Offer, error) {
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
+
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
@@ -211,7 +297,8 @@ func (m *Manager) List(ctx context.Context) ([]Offer, error) {
 	return offers, nil
 }
 
-// NumPending returns how many offers are undecided, in both directions.
+// NumPending returns how many offers are undecided, in both directions. Before
+// the store was read that is none.
 func (m *Manager) NumPending() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -32,6 +32,9 @@ type doors struct {
 
 	// knocked is called when a leg is to be granted, if it is set.
 	knocked func()
+
+	// gone tells whether a socket is not there any more, if it is set.
+	gone func(ID) bool
 }
 
 // newDoors returns doors that are closed.
@@ -64,7 +67,7 @@ func (d *doors) Grant(socketID ID, leg uint8, token Token) error {
 	if d.knocked != nil {
 		d.knocked()
 	}
-	if d.stuck[leg] {
+	if d.stuck[leg] || d.isGone(socketID) {
 		return errDoor
 	}
 	for other := range d.open {
@@ -87,10 +90,15 @@ func (d *doors) Revoke(socketID ID, leg uint8, token Token) {
 
 	// If a leg was stuck, the other one may not have been tried.
 	closing := door{socketID, leg, token}
-	if !d.open[closing] && len(d.stuck) == 0 {
+	if !d.open[closing] && len(d.stuck) == 0 && !d.isGone(socketID) {
 		d.t.Errorf("leg %d is closed and was not open", leg)
 	}
 	delete(d.open, closing)
+}
+
+// isGone tells whether a socket is not there any more. The lock is held.
+func (d *doors) isGone(socketID ID) bool {
+	return d.gone != nil && d.gone(socketID)
 }
 
 // granted returns what is open.

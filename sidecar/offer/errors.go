@@ -20,8 +20,8 @@ var (
 	// ErrInvalid is returned for a value that no offer or message may have.
 	ErrInvalid = errors.New("invalid offer")
 
-	// ErrStopped is returned for an offer that was not sent because the
-	// manager has stopped.
+	// ErrStopped is returned for an offer that is not made because the
+	// manager has stopped, and if it has before it has read the store.
 	ErrStopped = errors.New("offers have stopped")
 
 	// errImpossible is returned for a trigger that cannot meet an offer in

@@ -57,6 +57,7 @@ type Event struct {
 	// Offer is the offer as it was right after the event.
 	Offer Offer
 
-	// Reason is why, or empty.
+	// Reason is why, or empty. That of EventReceived is why the offer was
+	// accepted without anybody being asked.
 	Reason string
 }

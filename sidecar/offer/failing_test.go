@@ -64,22 +64,24 @@ func (s *failingStore) err(ctx context.Context, method string) error {
 	return nil
 }
 
-// Put implements Store.
-func (s *failingStore) Put(ctx context.Context, r Record) error {
-	if err := s.err(ctx, "Put"); err != nil {
+// Write implements Store. It counts as Put if it puts a record, as Delete if it
+// takes one away, and as Remove if it only ends messages.
+func (s *failingStore) Write(ctx context.Context, b Batch) error {
+	method := "Put"
+	switch {
+	case len(b.Put) > 0:
+
+	case len(b.Forget) > 0, len(b.Drop) > 0:
+		method = "Delete"
+
+	case len(b.Add) == 0:
+		method = "Remove"
+	}
+	if err := s.err(ctx, method); err != nil {
 		return err
 	}
 
-	return s.Store.Put(ctx, r)
-}
-
-// Delete implements Store.
-func (s *failingStore) Delete(ctx context.Context, peer PubKey, id ID) error {
-	if err := s.err(ctx, "Delete"); err != nil {
-		return err
-	}
-
-	return s.Store.Delete(ctx, peer, id)
+	return s.Store.Write(ctx, b)
 }
 
 // Get implements Store.
@@ -109,4 +111,13 @@ func (s *failingStore) List(ctx context.Context) ([]Record, error) {
 	}
 
 	return s.Store.List(ctx)
+}
+
+// Messages implements Store.
+func (s *failingStore) Messages(ctx context.Context) ([]Message, error) {
+	if err := s.err(ctx, "Messages"); err != nil {
+		return nil, err
+	}
+
+	return s.Store.Messages(ctx)
 }

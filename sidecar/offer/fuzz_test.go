@@ -39,7 +39,8 @@ func fuzzManager(t *testing.T) *Manager {
 
 	require.NoError(t, m.locked(func() error {
 		for _, r := range []Record{ours, theirs, ended} {
-			if err := m.create(t.Context(), r); err != nil {
+			err := m.create(t.Context(), r, Batch{})
+			if err != nil {
 				return err
 			}
 		}

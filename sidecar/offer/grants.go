@@ -78,6 +78,25 @@ func newTokens(legs Legs) Tokens {
 // grant opens the legs of an offer of ours that was recorded to those who hold
 // its tokens. If that fails the record is deleted again. The caller holds mu.
 func (m *Manager) grant(ctx context.Context, r Record) error {
+	err := m.openLegs(r)
+	if err == nil {
+		return nil
+	}
+
+	// What was recorded is undone even for a caller who has given up. If it
+	// cannot be, the offer is never sent, and ends as soon as the store
+	// works.
+	undoErr := m.drop(context.WithoutCancel(ctx), r)
+	if undoErr != nil {
+		m.setTimer(r.key(), time.Now().Add(storeRetry))
+	}
+
+	return errors.Join(err, undoErr)
+}
+
+// openLegs opens the legs of an offer of ours to those who hold its tokens. If
+// that fails some of them may be open. The caller holds mu.
+func (m *Manager) openLegs(r Record) error {
 	for i, token := range r.Tokens {
 		if token.IsZero() {
 			continue
@@ -85,21 +104,10 @@ func (m *Manager) grant(ctx context.Context, r Record) error {
 
 		leg := uint8(i + 1)
 		err := m.deps.Opener.Grant(r.SocketID, leg, token)
-		if err == nil {
-			continue
+		if err != nil {
+			return fmt.Errorf("grant leg %d of socket %s: %w", leg,
+				r.SocketID, err)
 		}
-		err = fmt.Errorf("grant leg %d of socket %s: %w", leg,
-			r.SocketID, err)
-
-		// What was recorded is undone even for a caller who has given
-		// up. If it cannot be, the offer is never sent, and ends as
-		// soon as the store works.
-		undoErr := m.forget(context.WithoutCancel(ctx), r)
-		if undoErr != nil {
-			m.setTimer(r.key(), time.Now().Add(storeRetry))
-		}
-
-		return errors.Join(err, undoErr)
 	}
 
 	return nil

@@ -125,95 +125,34 @@ func TestOpenToMany(t *testing.T) {
 	})
 }
 
-// TestSameOfferWaits checks that whoever asks for an offer that is about to be
-// sent learns how that goes, as the first one does.
-func TestSameOfferWaits(t *testing.T) {
-	results := map[error]error{
-		nil: nil, errLnd: nil, ErrNotConnected: ErrNotConnected,
-	}
-	for fails, want := range results {
-		inWorld(t, func(w *world) {
-			t := w.t
-			a, _ := w.add(alice), w.addStranger(bob)
-			w.setFate(func(packet) fate {
-				time.Sleep(time.Second)
-
-				return fate{err: fails}
-			})
-
-			var (
-				waiting sync.WaitGroup
-				mu      sync.Mutex
-				ids     = make(map[ID]int)
-				errs    []error
-				start   = time.Now()
-			)
-			for range 3 {
-				waiting.Go(func() {
-					o, err := a.Manager.Send(
-						t.Context(), tokenProposal(bob),
-					)
-					assert.Equal(
-						t, time.Second,
-						time.Since(start),
-					)
-					mu.Lock()
-					defer mu.Unlock()
-					ids[o.ID]++
-					errs = append(errs, err)
-				})
-			}
-			waiting.Wait()
-			require.Len(t, ids, 1)
-			for _, err := range errs {
-				require.ErrorIs(t, err, want)
-			}
-			if want != nil {
-				require.Contains(t, ids, ID{})
-				w.requireNone(a)
-
-				return
-			}
-			require.NotContains(t, ids, ID{})
-			w.requireGranted(a)
-		})
-	}
-}
-
-// TestSameOfferKept checks that an offer which one caller was told of, who did
-// not wait, is not undone for another one who does.
-func TestSameOfferKept(t *testing.T) {
+// TestSameOffer checks that whoever asks for an offer that waits for its peer
+// gets that one, however often and at the same time.
+func TestSameOffer(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t
-		a, _ := w.add(alice), w.addStranger(bob)
-		w.setFate(func(packet) fate {
-			time.Sleep(2 * time.Second)
+		a := w.add(alice)
 
-			return fate{err: ErrNotConnected}
-		})
-
-		var waiting sync.WaitGroup
-		ids := make(chan ID, 2)
-		for _, patience := range []time.Duration{
-			time.Second, time.Minute,
-		} {
-			waiting.Go(func() {
-				ctx, cancel := context.WithTimeout(
-					t.Context(), patience,
-				)
-				defer cancel()
+		var asking sync.WaitGroup
+		ids := make(chan ID, 3)
+		for range cap(ids) {
+			asking.Go(func() {
 				o, err := a.Manager.Send(
-					ctx, tokenProposal(bob),
+					t.Context(), tokenProposal(bob),
 				)
 				assert.NoError(t, err)
 				ids <- o.ID
 			})
 		}
-		waiting.Wait()
+		asking.Wait()
 		id := <-ids
+		require.Equal(t, id, <-ids)
 		require.Equal(t, id, <-ids)
 		w.requireState(a, id, StateQueued)
 		w.requireGranted(a)
+
+		// While it waits the leg is nobody else's.
+		_, err := a.Manager.Send(t.Context(), tokenProposal(carol))
+		require.ErrorIs(t, err, ErrGranted)
 	})
 }
 
@@ -353,7 +292,7 @@ func drawMove(t *rapid.T) move {
 		What: rapid.SampledFrom([]string{
 			"send", "send", "send", "ack", "accept", "decline",
 			"refuse", "close", "stop", "use", "hour", "no peer",
-			"stuck",
+			"stuck", "withdraw",
 		}).Draw(t, "what"),
 		Socket:  rapid.IntRange(0, 1).Draw(t, "socket"),
 		ToCarol: rapid.Bool().Draw(t, "to carol"),
@@ -431,22 +370,30 @@ func (mo move) make(w *world, a *node, made *[]Offer) {
 	case "hour":
 		time.Sleep(time.Hour)
 
+	// The offer waits for its peer, and has its legs.
+	case "no peer":
+		w.failing(ErrNotConnected)
+		mo.send(w, a, made)
+		synctest.Wait()
+		w.dead()
+
 	// Nothing new may be there afterwards, whether the leg was free or not.
-	case "no peer", "stuck":
-		if mo.What == "stuck" {
-			a.doors.setStuck(1, 2)
-		} else {
-			w.failing(ErrNotConnected)
-		}
+	case "stuck":
+		a.doors.setStuck(1, 2)
 		_, _ = a.Manager.Send(ctx, mo.proposal())
 		a.doors.setStuck()
-		w.dead()
 
 	default:
 		if len(*made) == 0 {
 			return
 		}
 		o := (*made)[mo.Which%len(*made)]
+		if mo.What == "withdraw" {
+			// It may be over, or forgotten.
+			_, _, _ = a.Withdraw(ctx, o.ID, "")
+
+			return
+		}
 		w.inject(a, o.Peer, map[string]wire.Message{
 			"ack":    &wire.Ack{ID: newID(), ReplyTo: o.ID},
 			"accept": &wire.Accept{ID: newID(), ReplyTo: o.ID},

@@ -125,15 +125,54 @@ func (m *Manager) onOffer(ctx context.Context, in inbound,
 		return err
 	}
 
-	if err := m.create(ctx, r); err != nil {
+	if err := m.takeIn(ctx, r); err != nil {
 		return err
 	}
-	m.events = append(m.events, Event{
-		Kind:      EventReceived,
-		MessageID: msg.ID,
-		Offer:     r.Offer,
-	})
 	m.ack(in, msg.ID)
+
+	return nil
+}
+
+// takeIn records an offer of a peer. If the policy accepts it, it is recorded
+// as accepted, together with the message that says so: a restart can come
+// before both or after both. The caller holds mu, and has checked that there is
+// room.
+func (m *Manager) takeIn(ctx context.Context, r Record) error {
+	var facts Facts
+	if m.cfg.Policy.AutoAccept == AutoAcceptChannel {
+		facts.HasChannel = m.deps.Channels.HasChannel(r.Peer)
+	}
+	event := Event{Kind: EventReceived, MessageID: r.ID}
+
+	var (
+		accept *delivery
+		with   Batch
+	)
+	reason, ok := m.cfg.Policy.accepts(r.Peer, facts)
+	if ok {
+		c := change{trigger: triggerLocalAccept, decision: newID()}
+		out, err := transition(r.Direction, r.State, c.trigger)
+		if err != nil {
+			return err
+		}
+		accept, err = newDelivery(r.Offer, out.send, c)
+		if err != nil {
+			return err
+		}
+		r = c.moved(r, out.next)
+		r.Reason = reason
+		event.Reason = reason
+		with.Add = []Message{accept.Message}
+	}
+
+	event.Offer = r.Offer
+	with.Events = []Event{event}
+	if err := m.create(ctx, r, with); err != nil {
+		return err
+	}
+	if accept != nil {
+		m.outbox.add(accept)
+	}
 
 	return nil
 }
@@ -231,8 +270,8 @@ func (m *Manager) onAccept(ctx context.Context, in inbound,
 	// The offer was used before it was accepted.
 	case out.verdict == verdictStay && r.DecisionID.IsZero():
 		r.DecisionID = msg.ID
-		if err := m.deps.Store.Put(ctx, r); err != nil {
-			return fmt.Errorf("put offer: %w", err)
+		if err := m.write(ctx, Batch{Put: []Record{r}}); err != nil {
+			return err
 		}
 
 	case out.verdict == verdictStay:
@@ -306,8 +345,8 @@ func (m *Manager) answerRejected(ctx context.Context, in inbound,
 	}
 
 	over := msg.Code == wire.CodeUnknown || msg.Code == wire.CodeExpired
-	if d.msgType == wire.TypeAccept && over {
-		r, ok, err := m.get(ctx, d.offer, Incoming)
+	if d.Type == wire.TypeAccept && over {
+		r, ok, err := m.get(ctx, d.key(), Incoming)
 		if err != nil {
 			return false, err
 		}
@@ -322,9 +361,8 @@ func (m *Manager) answerRejected(ctx context.Context, in inbound,
 			}
 		}
 	}
-	m.outbox.remove(d)
 
-	return true, nil
+	return true, m.delivered(ctx, d)
 }
 
 // refusalReason returns the reason of a reject that is not a person's.
@@ -416,8 +454,9 @@ func (m *Manager) onAck(ctx context.Context, in inbound,
 
 	// The acks of replies, and those that come twice, are about nothing.
 	if d := m.outbox.find(in.peer, msg.ReplyTo); d != nil {
-		m.outbox.remove(d)
-	} else if m.outbox.asked(msg.ReplyTo) {
+		return m.delivered(ctx, d)
+	}
+	if m.outbox.asked(msg.ReplyTo) {
 		m.refused(in, refusedUnsolicited, nil)
 	}
 

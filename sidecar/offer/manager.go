@@ -35,6 +35,9 @@ type Config struct {
 
 	// Limits bound what the manager keeps. See DefaultLimits.
 	Limits Limits
+
+	// Policy tells which offers are accepted without anybody being asked.
+	Policy Policy
 }
 
 // Deps are what a Manager works on. All of them must be set.
@@ -42,16 +45,23 @@ type Deps struct {
 	// Messenger sends messages to other nodes.
 	Messenger Messenger
 
-	// Store keeps the records. It is empty at first, and nobody else
+	// Store keeps the records. Run goes on with what is in it. Nobody else
 	// changes it.
 	Store Store
+
+	// Connector has lnd connect to peers for which something waits.
+	Connector Connector
+
+	// Channels knows the peers that we have channels with. The policy asks.
+	Channels Channels
 
 	// Opener lets the far ends of TOKEN sockets into their legs.
 	Opener Opener
 
-	// Notify is called for every event. The events of one offer come in
-	// order, and one call at a time is made. It must not block, and may
-	// call the manager.
+	// Notify is called for every event once it was written to the store.
+	// The events of one offer come in order, and one call at a time is
+	// made. It must not block, and may call the manager. If the process
+	// ends right after an event was written Notify is never called for it.
 	Notify func(Event)
 
 	// Logger takes what is worth to be known. What other nodes do is logged
@@ -60,8 +70,9 @@ type Deps struct {
 }
 
 // Manager makes offers and takes them in, and keeps them in agreement with the
-// other nodes. Its methods are safe for concurrent use. What they want to be
-// sent is sent while Run runs.
+// other nodes. Its methods are safe for concurrent use. Those that take a
+// context wait until Run has read the store, and what they want to be sent is
+// sent while it runs.
 type Manager struct {
 	cfg  Config
 	deps Deps
@@ -72,6 +83,10 @@ type Manager struct {
 
 	// wake tells Run that there may be something to do.
 	wake chan struct{}
+
+	// loaded is closed when the store was read, so that what follows from
+	// it is known.
+	loaded chan struct{}
 
 	// stopped is closed when Run has returned.
 	stopped chan struct{}
@@ -88,6 +103,7 @@ type Manager struct {
 	timers *timers
 	outbox *outbox
 	tally  *tally
+	dials  *dials
 
 	// early has the closes that came before their offer, until their timer
 	// fires.
@@ -116,30 +132,40 @@ func New(cfg Config, deps Deps) *Manager {
 		limiter:  newRateLimiter(cfg.Limits),
 		inbound:  make(chan inbound, maxInbound),
 		wake:     make(chan struct{}, 1),
+		loaded:   make(chan struct{}),
 		stopped:  make(chan struct{}),
 		storeLog: rate.Sometimes{Interval: storeLogInterval},
 		timers:   timers,
 		outbox:   newOutbox(timers),
 		tally:    newTally(),
+		dials:    newDials(timers),
 		early:    make(map[offerKey]struct{}),
 	}
 }
 
-// Run reads messages and sends what is due until ctx is done. It returns nil
-// when everything that it started has ended. It can run once.
+// Run goes on with what is in the store, reads messages and sends what is due
+// until ctx is done. It returns nil when everything that it started has ended,
+// or an error if the store cannot be read. It can run once.
 func (m *Manager) Run(ctx context.Context) error {
 	defer close(m.stopped)
 
-	var sends sync.WaitGroup
-	defer sends.Wait()
+	if err := m.load(ctx); err != nil {
+		return err
+	}
+
+	var calls sync.WaitGroup
+	defer calls.Wait()
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 
 	for {
-		jobs, next, ok := m.due(ctx)
+		jobs, peers, next, ok := m.due(ctx)
 		for _, j := range jobs {
-			sends.Go(func() { m.send(ctx, j) })
+			calls.Go(func() { m.send(ctx, j) })
+		}
+		for _, peer := range peers {
+			calls.Go(func() { m.connect(ctx, peer) })
 		}
 		m.notify()
 
@@ -197,9 +223,9 @@ func (m *Manager) refused(in inbound, why refusal, err error) {
 		in.msgType, "why", why, "err", err)
 }
 
-// due does what is due by now. It returns what is to be sent, and when the next
-// thing is due, if any is.
-func (m *Manager) due(ctx context.Context) ([]job, time.Time, bool) {
+// due does what is due by now. It returns what is to be sent, the peers to
+// connect to, and when the next thing is due, if any is.
+func (m *Manager) due(ctx context.Context) ([]job, []PubKey, time.Time, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
@@ -218,17 +244,25 @@ func (m *Manager) due(ctx context.Context) ([]job, time.Time, bool) {
 			}
 
 		case timerResend:
-			m.outbox.due(key, now)
+			err := m.resendDue(ctx, key.offerKey, now)
+			if err != nil {
+				m.storeFailed(err)
+				m.timers.set(key, now.Add(storeRetry))
+			}
 
 		case timerEarly:
 			delete(m.early, key.offerKey)
+
+		case timerConnect:
+			m.dials.due(key.peer, m.outbox.waits(key.peer))
 		}
 	}
 
 	jobs := m.outbox.take(now)
+	peers := m.dials.take(now)
 	next, ok := m.timers.next()
 
-	return jobs, next, ok
+	return jobs, peers, next, ok
 }
 
 // storeFailed logs that the store has failed.
@@ -270,21 +304,23 @@ func (m *Manager) attempted(ctx context.Context, d *delivery,
 	sendErr error) error {
 
 	var err error
-	if d.msgType == wire.TypeOffer {
-		switch {
-		case sendErr == nil:
-			err = m.sent(ctx, d.offer)
-
-		// Whoever waits is told, and will not ask for the offer again.
-		case d.undoable() && errors.Is(sendErr, ErrNotConnected):
-			err = m.undo(ctx, d, sendErr)
-		}
+	if d.Type == wire.TypeOffer && sendErr == nil {
+		err = m.sent(ctx, d.key())
+	}
+	if d.gone {
+		return err
 	}
 
-	if !d.gone {
-		d.attempted()
-		m.outbox.retry(d, time.Now())
+	now := time.Now()
+	d.offline = errors.Is(sendErr, ErrNotConnected)
+	switch {
+	case d.offline:
+		m.dials.want(d.Peer, now)
+
+	case sendErr == nil:
+		m.dials.reached(d.Peer)
 	}
+	m.outbox.retry(d, now)
 
 	return err
 }
@@ -296,10 +332,7 @@ func (m *Manager) locked(f func() error) error {
 	m.mu.Unlock()
 
 	m.notify()
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
+	m.wakeUp()
 
 	return err
 }

@@ -8,13 +8,16 @@ import (
 	"sync"
 )
 
-// MemStore is a Store in memory. It is safe for concurrent use, and has no
-// bound of its own.
+// MemStore is a Store in memory. It is safe for concurrent use, has no bound of
+// its own, and keeps nothing to look back on.
 type MemStore struct {
 	mu sync.Mutex
 
 	// records are by id, and then by peer.
 	records map[ID]map[PubKey]Record
+
+	// messages are by their own id.
+	messages map[ID]Message
 }
 
 // A compile-time check that MemStore is a Store.
@@ -23,31 +26,38 @@ var _ Store = (*MemStore)(nil)
 // NewMemStore returns an empty store.
 func NewMemStore() *MemStore {
 	return &MemStore{
-		records: make(map[ID]map[PubKey]Record),
+		records:  make(map[ID]map[PubKey]Record),
+		messages: make(map[ID]Message),
 	}
 }
 
-// Put adds a record, or replaces the one of the same peer and id.
-func (s *MemStore) Put(_ context.Context, r Record) error {
+// Write writes a batch. It never fails.
+func (s *MemStore) Write(_ context.Context, b Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.records[r.ID] == nil {
-		s.records[r.ID] = make(map[PubKey]Record)
+	for _, r := range b.Put {
+		if s.records[r.ID] == nil {
+			s.records[r.ID] = make(map[PubKey]Record)
+		}
+		s.records[r.ID][r.Peer] = r
 	}
-	s.records[r.ID][r.Peer] = r
-
-	return nil
-}
-
-// Delete removes a record. It is no error if there is none.
-func (s *MemStore) Delete(_ context.Context, peer PubKey, id ID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	delete(s.records[id], peer)
-	if len(s.records[id]) == 0 {
-		delete(s.records, id)
+	for _, o := range slices.Concat(b.Forget, b.Drop) {
+		delete(s.records[o.ID], o.Peer)
+		if len(s.records[o.ID]) == 0 {
+			delete(s.records, o.ID)
+		}
+	}
+	for _, o := range slices.Concat(b.Forget, b.Drop, b.Silence) {
+		maps.DeleteFunc(s.messages, func(_ ID, msg Message) bool {
+			return msg.key() == o.key()
+		})
+	}
+	for _, msg := range b.Remove {
+		delete(s.messages, msg.ID)
+	}
+	for _, msg := range b.Add {
+		s.messages[msg.ID] = msg
 	}
 
 	return nil
@@ -85,4 +95,12 @@ func (s *MemStore) List(_ context.Context) ([]Record, error) {
 	}
 
 	return records, nil
+}
+
+// Messages returns all messages that are to be delivered, in no order.
+func (s *MemStore) Messages(_ context.Context) ([]Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return slices.Collect(maps.Values(s.messages)), nil
 }

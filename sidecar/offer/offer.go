@@ -217,7 +217,8 @@ type Offer struct {
 	// EndedAt is when the offer ended, and zero while it has not.
 	EndedAt time.Time
 
-	// Reason is why the offer was rejected or closed, or empty.
+	// Reason is why the offer was rejected or closed, or why it was
+	// accepted without anybody being asked, or empty.
 	Reason string
 
 	// DecisionID is the id of the accept or reject message that decided

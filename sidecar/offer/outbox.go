@@ -35,76 +35,25 @@ func retryDelay(attempts int) time.Duration {
 	return delay
 }
 
-// delivery is a message that is sent until it is acknowledged.
+// delivery is a message that is sent until it is acknowledged, on its way.
 type delivery struct {
-	// offer is the offer that the message is about.
-	offer offerKey
+	Message
 
-	// id is the id of the message.
-	id      ID
-	msgType wire.MsgType
-	body    []byte
-
-	// deadline is when the message is given up.
-	deadline time.Time
-
-	// attempts is how often the message was sent.
+	// attempts is how often the message was sent since we started.
 	attempts int
 
 	// gone is set when the message is not to be sent any more.
 	gone bool
 
-	// first is the first attempt of an offer, until it was made or is not
-	// needed any more. It is nil for any other message.
-	first *attempt
-}
-
-// attempt is the first attempt to send an offer, which those wait for who want
-// to send it.
-type attempt struct {
-	// kept tells that somebody has waited for long enough and has been told
-	// of the offer, so that it must not be undone.
-	kept bool
-
-	// done is closed when the attempt was made, or was not needed.
-	done chan struct{}
-
-	// err is why there is no offer, or nil if there is. It does not change
-	// once done is closed.
-	err error
-}
-
-// newAttempt returns an attempt that is to be made.
-func newAttempt() *attempt {
-	return &attempt{done: make(chan struct{})}
-}
-
-// finish tells whoever waits why there is no offer, or nil if there is. It is
-// called once.
-func (a *attempt) finish(err error) {
-	a.err = err
-	close(a.done)
+	// offline tells that the peer was not connected when it was tried last.
+	offline bool
 }
 
 // timer returns the key of the timer that sends the message again.
 func (d *delivery) timer() timerKey {
 	return timerKey{
 		kind:     timerResend,
-		offerKey: offerKey{peer: d.offer.peer, id: d.id},
-	}
-}
-
-// undoable tells whether an offer may be undone: its first attempt is not over,
-// and nobody has been told of it.
-func (d *delivery) undoable() bool {
-	return d.first != nil && !d.first.kept
-}
-
-// attempted tells whoever waits for the first attempt that there is an offer.
-func (d *delivery) attempted() {
-	if d.first != nil {
-		d.first.finish(nil)
-		d.first = nil
+		offerKey: offerKey{peer: d.Peer, id: d.ID},
 	}
 }
 
@@ -142,6 +91,10 @@ type outbox struct {
 	// type at most.
 	byOffer map[offerKey]map[wire.MsgType]*delivery
 
+	// byPeer has the deliveries by their peer, and then by the id of their
+	// message.
+	byPeer map[PubKey]map[ID]*delivery
+
 	peers map[PubKey]*peerQueue
 
 	// ready has the peers that have a job and no send in flight. The next
@@ -158,45 +111,58 @@ func newOutbox(timers *timers) *outbox {
 		timers:  timers,
 		byID:    make(map[ID]*delivery),
 		byOffer: make(map[offerKey]map[wire.MsgType]*delivery),
+		byPeer:  make(map[PubKey]map[ID]*delivery),
 		peers:   make(map[PubKey]*peerQueue),
 	}
 }
 
-// add adds a message that is sent until it is acknowledged. If the offer has
-// one of its type already, that one goes on and the new one is dropped.
+// add adds a message that is sent until it is acknowledged. The offer has none
+// of its type yet.
 func (b *outbox) add(d *delivery) {
-	if _, ok := b.byOffer[d.offer][d.msgType]; ok {
-		return
-	}
-
-	if b.byOffer[d.offer] == nil {
-		b.byOffer[d.offer] = make(map[wire.MsgType]*delivery)
-	}
-	b.byOffer[d.offer][d.msgType] = d
-	b.byID[d.id] = d
+	b.register(d)
 	b.enqueueDelivery(d)
+}
+
+// restore adds a message that was to be delivered when we were stopped. It is
+// due at once.
+func (b *outbox) restore(d *delivery, now time.Time) {
+	b.register(d)
+	b.timers.set(d.timer(), now)
+}
+
+// register makes a message known that is sent until it is acknowledged.
+func (b *outbox) register(d *delivery) {
+	key := d.key()
+	if b.byOffer[key] == nil {
+		b.byOffer[key] = make(map[wire.MsgType]*delivery)
+	}
+	if b.byPeer[d.Peer] == nil {
+		b.byPeer[d.Peer] = make(map[ID]*delivery)
+	}
+	b.byOffer[key][d.Type] = d
+	b.byPeer[d.Peer][d.ID] = d
+	b.byID[d.ID] = d
+}
+
+// sendsAny tells whether any message is being sent about an offer.
+func (b *outbox) sendsAny(key offerKey) bool {
+	return len(b.byOffer[key]) > 0
+}
+
+// sends tells whether a message of a type is being sent about an offer.
+func (b *outbox) sends(key offerKey, msgType wire.MsgType) bool {
+	return b.byOffer[key][msgType] != nil
 }
 
 // find returns the message with an id that was sent to a peer, nil if there is
 // none.
 func (b *outbox) find(peer PubKey, id ID) *delivery {
 	d := b.byID[id]
-	if d == nil || d.offer.peer != peer {
+	if d == nil || d.Peer != peer {
 		return nil
 	}
 
 	return d
-}
-
-// firstAttempt returns the message that makes an offer and the first attempt to
-// send it, both nil unless that is still to be made.
-func (b *outbox) firstAttempt(key offerKey) (*delivery, *attempt) {
-	d := b.byOffer[key][wire.TypeOffer]
-	if d == nil || d.first == nil {
-		return nil, nil
-	}
-
-	return d, d.first
 }
 
 // asked tells whether a message with this id is being sent to anybody.
@@ -207,13 +173,32 @@ func (b *outbox) asked(id ID) bool {
 // remove ends the sending of a message.
 func (b *outbox) remove(d *delivery) {
 	d.gone = true
-	d.attempted()
 	b.timers.remove(d.timer())
 
-	delete(b.byID, d.id)
-	delete(b.byOffer[d.offer], d.msgType)
-	if len(b.byOffer[d.offer]) == 0 {
-		delete(b.byOffer, d.offer)
+	key := d.key()
+	delete(b.byID, d.ID)
+	delete(b.byOffer[key], d.Type)
+	if len(b.byOffer[key]) == 0 {
+		delete(b.byOffer, key)
+	}
+	delete(b.byPeer[d.Peer], d.ID)
+	if len(b.byPeer[d.Peer]) == 0 {
+		delete(b.byPeer, d.Peer)
+	}
+}
+
+// waits tells whether any message is to be delivered to a peer.
+func (b *outbox) waits(peer PubKey) bool {
+	return len(b.byPeer[peer]) > 0
+}
+
+// online has everything that is to be delivered to a peer sent at once. What is
+// on its way anyway is left alone.
+func (b *outbox) online(peer PubKey, now time.Time) {
+	for _, d := range b.byPeer[peer] {
+		d.attempts = 0
+		d.offline = false
+		b.timers.advance(d.timer(), now)
 	}
 }
 
@@ -242,22 +227,12 @@ func (b *outbox) retry(d *delivery, now time.Time) {
 	b.timers.set(d.timer(), now.Add(retryDelay(d.attempts)))
 }
 
-// due is called when the timer of a message has fired.
-func (b *outbox) due(key timerKey, now time.Time) {
-	d := b.find(key.peer, key.id)
-	if now.Before(d.deadline) {
-		b.enqueueDelivery(d)
-	} else {
-		b.remove(d)
-	}
-}
-
 // enqueueDelivery puts a delivery at the end of its peer's queue.
 func (b *outbox) enqueueDelivery(d *delivery) {
 	b.enqueue(job{
-		peer:     d.offer.peer,
-		msgType:  d.msgType,
-		body:     d.body,
+		peer:     d.Peer,
+		msgType:  d.Type,
+		body:     d.Body,
 		delivery: d,
 	})
 }
@@ -329,9 +304,9 @@ func (b *outbox) takeFrom(peer PubKey, now time.Time) (job, bool) {
 
 		case d.gone:
 
-		// It waited for too long behind others.
-		case !now.Before(d.deadline):
-			b.remove(d)
+		// It waited for too long behind others. Its timer gives it up.
+		case !now.Before(d.Deadline):
+			b.timers.set(d.timer(), now)
 
 		default:
 			d.attempts++

@@ -42,80 +42,115 @@ func (m *Manager) apply(ctx context.Context, r Record,
 		}
 	}
 
-	if out.verdict == verdictMove {
-		after := r
-		after.State = out.next
-		if after.State.Ended() {
-			after.EndedAt = time.Now()
-			after.Reason = c.reason
-			after.Tokens = Tokens{}
-		}
-		if after.DecisionID.IsZero() {
-			after.DecisionID = c.decision
-		}
-
-		if err := m.deps.Store.Put(ctx, after); err != nil {
-			return r, out, fmt.Errorf("put offer: %w", err)
-		}
-		m.tally.change(r.Offer, after.Offer)
-		if after.State.Ended() {
-			m.setTimer(after.key(), after.forgetAt())
-			m.revoke(r)
-		}
-		r = after
+	// A message of the same type that is being sent goes on.
+	if send != nil && !out.silence && m.outbox.sends(r.key(), send.Type) {
+		send = nil
 	}
 
-	if out.silence {
-		m.outbox.silence(r.key())
+	before := r
+	b := Batch{}
+	if out.verdict == verdictMove {
+		r = c.moved(r, out.next)
+		b.Put = []Record{r}
+	}
+	if out.silence && (len(b.Put) > 0 || m.outbox.sendsAny(r.key())) {
+		b.Silence = []Offer{r.Offer}
 	}
 	if send != nil {
-		m.outbox.add(send)
+		b.Add = []Message{send.Message}
 	}
 	for _, kind := range out.notify {
-		m.events = append(m.events, Event{
+		b.Events = append(b.Events, Event{
 			Kind:      kind,
 			MessageID: c.cause,
 			Offer:     r.Offer,
 			Reason:    c.reason,
 		})
 	}
+	if err := m.write(ctx, b); err != nil {
+		return before, out, err
+	}
+
+	if out.verdict == verdictMove {
+		m.tally.change(before.Offer, r.Offer)
+		if r.State.Ended() {
+			m.setTimer(r.key(), r.forgetAt())
+			m.revoke(before)
+		}
+	}
+	if out.silence {
+		m.outbox.silence(r.key())
+	}
+	if send != nil {
+		m.outbox.add(send)
+	}
 
 	return r, out, nil
+}
+
+// moved returns a record as it is after the change, in another state.
+func (c change) moved(r Record, to State) Record {
+	r.State = to
+	if to.Ended() {
+		r.EndedAt = time.Now()
+		r.Reason = c.reason
+		r.Tokens = Tokens{}
+	}
+	if r.DecisionID.IsZero() {
+		r.DecisionID = c.decision
+	}
+
+	return r
+}
+
+// write writes a batch, and has its events passed to Notify if that succeeds.
+// The caller holds mu.
+func (m *Manager) write(ctx context.Context, b Batch) error {
+	if b.empty() {
+		return nil
+	}
+	if err := m.deps.Store.Write(ctx, b); err != nil {
+		return fmt.Errorf("write offer: %w", err)
+	}
+	m.events = append(m.events, b.Events...)
+
+	return nil
 }
 
 // newDelivery returns the message about an offer that a change calls for. An
 // accept or reject has the id of the decision.
 func newDelivery(o Offer, msgType wire.MsgType, c change) (*delivery, error) {
-	d := &delivery{
-		offer:   o.key(),
-		id:      c.decision,
-		msgType: msgType,
+	d := &delivery{Message: Message{
+		Peer:    o.Peer,
+		OfferID: o.ID,
+		ID:      c.decision,
+		Type:    msgType,
 
 		// The other node may learn of it as long as it remembers the
 		// offer.
-		deadline: later(o.ExpiresAt, time.Now()).Add(Slack),
-	}
+		Deadline: later(o.ExpiresAt, time.Now()).Add(Slack),
+	}}
 
 	var msg wire.Message
 	switch msgType {
 	case wire.TypeAccept:
-		msg = &wire.Accept{ID: d.id, ReplyTo: o.ID}
+		msg = &wire.Accept{ID: d.ID, ReplyTo: o.ID}
 
 	case wire.TypeReject:
 		msg = &wire.Reject{
-			ID:      d.id,
+			ID:      d.ID,
 			ReplyTo: o.ID,
 			Code:    wire.CodeDeclined,
 			Text:    c.reason,
 		}
 
 	default:
-		d.id = newID()
-		msg = &wire.Close{ID: d.id, ReplyTo: o.ID, Text: c.reason}
+		d.ID = newID()
+		msg = &wire.Close{ID: d.ID, ReplyTo: o.ID, Text: c.reason}
 	}
 
 	var err error
-	d.body, err = wire.Encode(msg)
+	d.Body, err = wire.Encode(msg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -123,11 +158,12 @@ func newDelivery(o Offer, msgType wire.MsgType, c change) (*delivery, error) {
 	return d, nil
 }
 
-// create makes the record of an offer. The caller holds mu, and has checked
-// that there is room.
-func (m *Manager) create(ctx context.Context, r Record) error {
-	if err := m.deps.Store.Put(ctx, r); err != nil {
-		return fmt.Errorf("put offer: %w", err)
+// create makes the record of an offer, and writes what comes with it. The
+// caller holds mu, and has checked that there is room.
+func (m *Manager) create(ctx context.Context, r Record, with Batch) error {
+	with.Put = []Record{r}
+	if err := m.write(ctx, with); err != nil {
+		return err
 	}
 	m.tally.add(r.Offer)
 	m.setTimer(r.key(), r.ExpiresAt)
@@ -135,18 +171,65 @@ func (m *Manager) create(ctx context.Context, r Record) error {
 	return nil
 }
 
-// forget deletes the record of an offer, and ends whatever is done about it.
+// forget gives up the record of an offer, and ends whatever is done about it.
 // The caller holds mu.
 func (m *Manager) forget(ctx context.Context, r Record) error {
-	if err := m.deps.Store.Delete(ctx, r.Peer, r.ID); err != nil {
-		return fmt.Errorf("delete offer: %w", err)
+	if err := m.write(ctx, Batch{Forget: []Offer{r.Offer}}); err != nil {
+		return err
 	}
+	m.gone(r)
+
+	return nil
+}
+
+// drop deletes the record of an offer that is to be as if it had never been
+// made, and ends whatever is done about it. The caller holds mu.
+func (m *Manager) drop(ctx context.Context, r Record) error {
+	if err := m.write(ctx, Batch{Drop: []Offer{r.Offer}}); err != nil {
+		return err
+	}
+	m.gone(r)
+
+	return nil
+}
+
+// gone ends whatever is done about an offer whose record is gone. The caller
+// holds mu.
+func (m *Manager) gone(r Record) {
 	m.tally.remove(r.Offer)
 	m.timers.remove(timerKey{kind: timerOffer, offerKey: r.key()})
 	m.outbox.silence(r.key())
 	m.revoke(r)
+}
+
+// delivered ends the sending of a message, unless that was done. The caller
+// holds mu.
+func (m *Manager) delivered(ctx context.Context, d *delivery) error {
+	if d.gone {
+		return nil
+	}
+	err := m.write(ctx, Batch{Remove: []Message{d.Message}})
+	if err != nil {
+		return err
+	}
+	m.outbox.remove(d)
 
 	return nil
+}
+
+// resendDue sends a message again, or gives it up, when its timer has fired.
+// The caller holds mu.
+func (m *Manager) resendDue(ctx context.Context, key offerKey,
+	now time.Time) error {
+
+	d := m.outbox.find(key.peer, key.id)
+	if now.Before(d.Deadline) {
+		m.outbox.enqueueDelivery(d)
+
+		return nil
+	}
+
+	return m.delivered(ctx, d)
 }
 
 // get returns the record of an offer, and false if there is none in this
@@ -221,27 +304,6 @@ func (m *Manager) sent(ctx context.Context, key offerKey) error {
 	_, _, err = m.apply(ctx, r, change{trigger: triggerSent})
 
 	return err
-}
-
-// undo forgets an offer that could not be sent, unless something else happened
-// to it meanwhile, and tells whoever waits for it why. The offer is undoable.
-// The caller holds mu.
-func (m *Manager) undo(ctx context.Context, d *delivery, why error) error {
-	r, ok, err := m.get(ctx, d.offer, Outgoing)
-	if err != nil || !ok || r.State != StateQueued {
-		return err
-	}
-
-	first := d.first
-	d.first = nil
-	if err := m.forget(ctx, r); err != nil {
-		d.first = first
-
-		return err
-	}
-	first.finish(why)
-
-	return nil
 }
 
 // makeRoom returns an error that wraps ErrLimit unless another offer can be

@@ -89,11 +89,10 @@ func (p Proposal) record(self PubKey) (Record, error) {
 	return r, nil
 }
 
-// Send makes an offer and sends it. It returns the offer when the first attempt
-// to send it was made, 10 seconds at most after the record was; the state tells
-// how it went. If the peer is not connected there is no offer afterwards and
-// the error wraps ErrNotConnected. After any other failure the offer is sent
-// again until its expiry.
+// Send makes an offer and has it sent. It returns the offer once it is
+// recorded; how it goes on is told by events. While the peer is not connected
+// the offer waits for it, and the connector is asked to bring it about; it is
+// sent again until the far end has answered, or its expiry.
 //
 // A leg of a TOKEN socket is granted by one offer at a time. If an offer that
 // is undecided or accepted grants the same legs to the same peer, that one is
@@ -112,14 +111,16 @@ func (m *Manager) Send(ctx context.Context, p Proposal) (Offer, error) {
 		return Offer{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 
-	first := newAttempt()
-	d := &delivery{
-		offer:    r.key(),
-		id:       r.ID,
-		msgType:  wire.TypeOffer,
-		body:     body,
-		deadline: r.ExpiresAt,
-		first:    first,
+	d := &delivery{Message: Message{
+		Peer:     r.Peer,
+		OfferID:  r.ID,
+		ID:       r.ID,
+		Type:     wire.TypeOffer,
+		Body:     body,
+		Deadline: r.ExpiresAt,
+	}}
+	if err := m.ready(ctx); err != nil {
+		return Offer{}, err
 	}
 	err = m.locked(func() error {
 		same, ok, err := m.granted(ctx, r)
@@ -128,16 +129,20 @@ func (m *Manager) Send(ctx context.Context, p Proposal) (Offer, error) {
 		}
 		if ok {
 			r = same
-			d, first = m.outbox.firstAttempt(r.key())
 
 			return nil
 		}
 
+		// Nobody would send it before the next start.
+		if isClosed(m.stopped) {
+			return ErrStopped
+		}
 		err = m.makeRoom(ctx, r.Offer)
 		if err != nil {
 			return err
 		}
-		if err := m.create(ctx, r); err != nil {
+		err = m.create(ctx, r, Batch{Add: []Message{d.Message}})
+		if err != nil {
 			return err
 		}
 		if err := m.grant(ctx, r); err != nil {
@@ -151,69 +156,5 @@ func (m *Manager) Send(ctx context.Context, p Proposal) (Offer, error) {
 		return Offer{}, err
 	}
 
-	// Whoever asked for the same offer before has waited already.
-	if first == nil {
-		return r.Offer, nil
-	}
-
-	return m.wait(ctx, d, first)
-}
-
-// wait waits until the first attempt to send an offer was made, or it takes too
-// long, and returns the offer as it is then.
-func (m *Manager) wait(ctx context.Context, d *delivery,
-	first *attempt) (Offer, error) {
-
-	timer := time.NewTimer(sendTimeout)
-	defer timer.Stop()
-
-	var stopped bool
-	select {
-	case <-first.done:
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-m.stopped:
-		stopped = true
-	}
-
-	// The record was made, so that it is returned even to a caller who is
-	// in a hurry.
-	ctx = context.WithoutCancel(ctx)
-
-	var r Record
-	err := m.locked(func() error {
-		if stopped && d.undoable() {
-			err := m.undo(ctx, d, ErrStopped)
-			if err != nil {
-				return err
-			}
-		}
-
-		// From now on the offer is the caller's, and a failure concerns
-		// nobody but the outbox, unless it came this very moment.
-		select {
-		case <-first.done:
-			if first.err != nil {
-				return first.err
-			}
-
-		default:
-			first.kept = true
-		}
-
-		var err error
-		r, err = m.deps.Store.Get(ctx, d.offer.peer, d.offer.id)
-
-		return err
-	})
-	if err != nil {
-		return Offer{}, notSent(d, err)
-	}
-
 	return r.Offer, nil
-}
-
-// notSent says which offer was not sent.
-func notSent(d *delivery, err error) error {
-	return fmt.Errorf("send offer to %s: %w", d.offer.peer, err)
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/socketd/socketd/sidecar/wire"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -80,23 +79,11 @@ func TestFrozenPeer(t *testing.T) {
 		f := w.freeze(a, carol)
 
 		// What waits for Carol is more than there are sends in flight.
-		var waiting sync.WaitGroup
 		start := time.Now()
 		for range 2 * maxInFlight {
-			waiting.Go(func() {
-				o, err := a.Manager.Send(
-					t.Context(), proposal(carol),
-				)
-				if err != nil {
-					t.Errorf("send: %v", err)
-				}
-				assert.Equal(t, StateQueued, o.State)
-				assert.Equal(
-					t, sendTimeout, time.Since(start),
-				)
-			})
+			o := w.sendOffer(a, proposal(carol))
+			require.Equal(t, StateQueued, o.State)
 		}
-		synctest.Wait()
 
 		o := w.sendOffer(a, proposal(bob))
 		w.requireState(a, o.ID, StatePending)
@@ -106,7 +93,6 @@ func TestFrozenPeer(t *testing.T) {
 		_, _, err := b.Accept(t.Context(), o.ID)
 		require.NoError(t, err)
 		w.requireState(a, o.ID, StateAccepted)
-		waiting.Wait()
 
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -127,22 +113,13 @@ func TestManyFrozenPeers(t *testing.T) {
 		}
 		f := w.freeze(a, peers...)
 
-		var waiting sync.WaitGroup
 		for _, peer := range peers {
-			waiting.Go(func() {
-				_, err := a.Manager.Send(
-					t.Context(), proposal(peer),
-				)
-				if err != nil {
-					t.Errorf("send: %v", err)
-				}
-			})
+			w.sendOffer(a, proposal(peer))
 		}
-		synctest.Wait()
 
-		o, err := a.Manager.Send(t.Context(), proposal(bob))
-		require.NoError(t, err)
-		waiting.Wait()
+		o := w.sendOffer(a, proposal(bob))
+		require.Equal(t, StateQueued, o.State)
+		time.Sleep(sendTimeout)
 		w.requireState(a, o.ID, StatePending)
 		w.requireState(b, o.ID, StatePending)
 
@@ -187,142 +164,47 @@ func TestOrder(t *testing.T) {
 	})
 }
 
-// TestImpatientCaller checks that the offer of a caller who does not wait goes
-// on, and is not undone behind its back.
-func TestImpatientCaller(t *testing.T) {
-	inWorld(t, func(w *world) {
-		t := w.t
-		a := w.addWith(alice, DefaultLimits(), newFailingStore())
-		b := w.add(bob)
-		w.setFate(func(packet) fate {
-			time.Sleep(2 * time.Second)
-
-			return fate{err: ErrNotConnected}
-		})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-
-		start := time.Now()
-		o, err := a.Manager.Send(ctx, proposal(bob))
-		require.NoError(t, err)
-		require.Equal(t, StateQueued, o.State)
-		require.Equal(t, time.Second, time.Since(start))
-
-		time.Sleep(time.Minute)
-		w.requireState(a, o.ID, StateQueued)
-
-		w.perfect()
-		time.Sleep(time.Minute)
-		w.requireState(a, o.ID, StatePending)
-		w.requireState(b, o.ID, StatePending)
-	})
-}
-
-// TestEndsWhileWaiting checks that a caller who waits for an offer behind
-// others is told when the offer ends before its turn.
-func TestEndsWhileWaiting(t *testing.T) {
-	ends := map[string]func(*testing.T, *node, Offer){
-		"withdrawn": func(t *testing.T, a *node, _ Offer) {
-			t.Helper()
-			err := a.SocketClosed(t.Context(), testSocket, "")
-			require.NoError(t, err)
-		},
-		"expired": func(_ *testing.T, _ *node, o Offer) {
-			time.Sleep(time.Until(o.ExpiresAt))
-		},
-	}
-	for name, end := range ends {
-		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				t := w.t
-				a, _ := w.add(alice), w.addStranger(bob)
-				w.freeze(a, bob)
-				p := proposal(bob)
-				p.ExpiresAt = time.Now().Add(2 * time.Second)
-
-				var waiting sync.WaitGroup
-				send := func() {
-					o, err := a.Manager.Send(t.Context(), p)
-					if err != nil {
-						t.Errorf("send: %v", err)
-					}
-					assert.True(t, o.State.Ended())
-				}
-				waiting.Go(send)
-				waiting.Go(send)
-				synctest.Wait()
-
-				start := time.Now()
-				end(t, a, Offer{ExpiresAt: p.ExpiresAt})
-				waiting.Wait()
-				require.Less(
-					t, time.Since(start), sendTimeout,
-				)
-			})
-		})
-	}
-}
-
 // TestTooLateToSend checks that a message whose time runs out behind others is
 // not sent.
 func TestTooLateToSend(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t
-		timers := newTimers()
-		b := newOutbox(timers)
-		first := newAttempt()
-		now := time.Now()
-		b.add(&delivery{
-			offer:    offerKey{peer: bob, id: testID(1)},
-			id:       testID(1),
-			msgType:  wire.TypeOffer,
-			deadline: now,
-			first:    first,
+		a := w.add(alice)
+		w.addStranger(bob)
+		msg := Message{
+			Peer:     bob,
+			OfferID:  testID(1),
+			ID:       testID(1),
+			Type:     wire.TypeOffer,
+			Body:     []byte{1},
+			Deadline: time.Now(),
+		}
+		synctest.Wait()
+		err := a.locked(func() error {
+			a.outbox.add(&delivery{Message: msg})
+
+			return a.write(t.Context(), Batch{Add: []Message{msg}})
 		})
-		require.Empty(t, b.take(now))
-		<-first.done
-		require.NoError(t, first.err)
-		require.Empty(t, b.byID)
-		require.Empty(t, b.byOffer)
-		require.Empty(t, b.peers)
+		require.NoError(t, err)
+		require.Empty(t, w.takeSent(alice))
+		w.requireNone(a)
 	})
 }
 
-// TestStop checks that Run returns while a peer is frozen, tells who waits, and
-// leaves nothing behind. What is asked for afterwards is refused.
+// TestStop checks that Run returns while a peer is frozen, and leaves nothing
+// behind. What is asked for afterwards is refused.
 func TestStop(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t
 		a, _ := w.add(alice), w.addStranger(bob)
 		w.addStranger(carol)
 		f := w.freeze(a, bob)
-
-		var waiting sync.WaitGroup
-		errs := make(chan error, 2)
-		for range 2 {
-			waiting.Go(func() {
-				_, err := a.Manager.Send(
-					t.Context(), proposal(bob),
-				)
-				errs <- err
-			})
-		}
-		synctest.Wait()
+		w.sendOffer(a, proposal(bob))
+		w.sendOffer(a, proposal(bob))
 
 		start := time.Now()
 		a.stop()
 		require.Equal(t, start, time.Now())
-		waiting.Wait()
-
-		// One was on its way, the other was not.
-		var stopped int
-		for range 2 {
-			if err := <-errs; err != nil {
-				require.ErrorIs(t, err, ErrStopped)
-				stopped++
-			}
-		}
-		require.Equal(t, 1, stopped)
 		f.mu.Lock()
 		require.Zero(t, f.all)
 		f.mu.Unlock()
@@ -331,7 +213,7 @@ func TestStop(t *testing.T) {
 		require.ErrorIs(t, err, ErrStopped)
 		offers, err := a.List(t.Context())
 		require.NoError(t, err)
-		require.Len(t, offers, 1)
+		require.Len(t, offers, 2)
 
 		// Receive does not block, whatever comes.
 		for range maxInbound + 10 {
@@ -353,46 +235,15 @@ func TestStopRecords(t *testing.T) {
 			return fate{}
 		})
 
-		errs := make(chan error)
-		go func() {
-			_, err := a.Manager.Send(t.Context(), proposal(bob))
-			errs <- err
-		}()
+		_, err := a.Manager.Send(t.Context(), proposal(bob))
+		require.NoError(t, err)
 		synctest.Wait()
 		a.stop()
-		require.NoError(t, <-errs)
 
 		offers, err := a.List(t.Context())
 		require.NoError(t, err)
 		require.Len(t, offers, 1)
 		require.Equal(t, StateSent, offers[0].State)
-	})
-}
-
-// TestStopAfterAttempt checks that the offer of a caller who learns at the same
-// time that it was tried and that we stop is kept.
-func TestStopAfterAttempt(t *testing.T) {
-	inWorld(t, func(w *world) {
-		t := w.t
-		a := w.add(alice)
-		a.stop()
-		o := Offer{ID: testID(1), Peer: bob, Direction: Outgoing}
-		require.NoError(t, a.store.Put(t.Context(), Record{Offer: o}))
-		d := &delivery{offer: o.key()}
-
-		// Which of the two it sees first is left to chance.
-		for range 64 {
-			first := newAttempt()
-			first.finish(nil)
-			got, err := a.wait(t.Context(), d, first)
-			require.NoError(t, err)
-			require.Equal(t, o, got)
-
-			first = newAttempt()
-			first.finish(ErrNotConnected)
-			_, err = a.wait(t.Context(), d, first)
-			require.ErrorIs(t, err, ErrNotConnected)
-		}
 	})
 }
 
@@ -405,17 +256,9 @@ func TestNotSentAfterEnd(t *testing.T) {
 		f := w.freeze(a, bob)
 		w.inject(a, bob, &wire.Close{ID: testID(1), ReplyTo: testID(2)})
 
-		ended := make(chan State)
-		go func() {
-			o, err := a.Manager.Send(t.Context(), proposal(bob))
-			if err != nil {
-				t.Errorf("send: %v", err)
-			}
-			ended <- o.State
-		}()
-		synctest.Wait()
+		o := w.sendOffer(a, proposal(bob))
 		require.NoError(t, a.SocketClosed(t.Context(), testSocket, ""))
-		require.Equal(t, StateWithdrawn, <-ended)
+		w.requireState(a, o.ID, StateWithdrawn)
 
 		f.mu.Lock()
 		f.peers = nil

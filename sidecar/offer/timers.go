@@ -18,6 +18,10 @@ const (
 
 	// timerEarly is for the end of the memory of an early close.
 	timerEarly
+
+	// timerConnect is for an attempt to have a peer connected. Its key has
+	// no id.
+	timerConnect
 )
 
 // timerKey names a timer: there is one at most for each purpose.
@@ -59,6 +63,23 @@ func (t *timers) set(key timerKey, at time.Time) {
 	item := &timerItem{key: key, at: at}
 	t.byKey[key] = item
 	heap.Push(&t.heap, item)
+}
+
+// advance makes a timer due at a time, if it is there.
+func (t *timers) advance(key timerKey, at time.Time) {
+	if _, ok := t.byKey[key]; ok {
+		t.set(key, at)
+	}
+}
+
+// at returns when a timer is due, and false if it is not there.
+func (t *timers) at(key timerKey) (time.Time, bool) {
+	item, ok := t.byKey[key]
+	if !ok {
+		return time.Time{}, false
+	}
+
+	return item.at, true
 }
 
 // remove removes a timer, if it is there.

@@ -230,18 +230,6 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
-// TestNotConnectedRevokes checks that nothing stays open after an offer that
-// was undone because its peer is not connected.
-func TestNotConnectedRevokes(t *testing.T) {
-	inWorld(t, func(w *world) {
-		t := w.t
-		a := w.add(alice)
-		_, err := a.Manager.Send(t.Context(), tokenProposal(bob))
-		require.ErrorIs(t, err, ErrNotConnected)
-		w.requireNone(a)
-	})
-}
-
 // holdsToken tells whether a value of a type can hold a token.
 func holdsToken(typ reflect.Type) bool {
 	switch typ {

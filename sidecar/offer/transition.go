@@ -44,6 +44,9 @@ const (
 	// triggerLocalReject is that we reject.
 	triggerLocalReject
 
+	// triggerWithdraw is that we end the offer, its socket or not.
+	triggerWithdraw
+
 	// numTriggers is how many triggers there are.
 	numTriggers
 )
@@ -51,7 +54,7 @@ const (
 // triggerNames has the names of the triggers, by number.
 var triggerNames = [numTriggers]string{
 	"sent", "delivered", "accept", "decline", "refuse", "close", "used",
-	"stop", "expire", "local accept", "local reject",
+	"stop", "expire", "local accept", "local reject", "withdraw",
 }
 
 // String returns the trigger's name.

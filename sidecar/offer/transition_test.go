@@ -18,47 +18,52 @@ import (
 // offer, >name sends that message, and the letters behind + are the events.
 const grid = `
 OUTGOING  sent delivered accept decline refuse close used stop expire lacc lrej
+          wdraw
 
 QUEUED    SENT PENDING!+D ACCEPTED!+DA REJECTED!+DR REJECTED!+R CLOSED!+DC
-          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - -
+          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C
 
 SENT      = PENDING!+D ACCEPTED!+DA REJECTED!+DR REJECTED!+R CLOSED!+DC
-          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - -
+          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C
 
 PENDING   = = ACCEPTED!+A REJECTED!+R REJECTED!+R CLOSED!+C
-          ACCEPTED+A WITHDRAWN!>close+C EXPIRED!+E - -
+          ACCEPTED+A WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C
 
 ACCEPTED  = =! =! CLOSED!+C =! CLOSED!+C - CLOSED!>close+C = - -
+          CLOSED!>close+C
 
-REJECTED  = =>close late = = = - - - - -
+REJECTED  = =>close late = = = - - - - - denied
 
-EXPIRED   = = late = = = - - - - -
+EXPIRED   = = late = = = - - - - - denied
 
-CLOSED    = =>close late = = = - - - - -
+CLOSED    = =>close late = = = - - - - - =
 
-WITHDRAWN = =>close late = = = - - - - -
+WITHDRAWN = =>close late = = = - - - - - =
 
-FAILED    - - - - - - - - - - -
+FAILED    - - - - - - - - - - - -
 
 INCOMING  sent delivered accept decline refuse close used stop expire lacc lrej
+          wdraw
 
-QUEUED    - - - - - - - - - - -
+QUEUED    - - - - - - - - - - - -
 
-SENT      - - - - - - - - - - -
+SENT      - - - - - - - - - - - -
 
 PENDING   - - - - - WITHDRAWN+C - - EXPIRED!+E ACCEPTED>accept REJECTED>reject
+          denied
 
 ACCEPTED  - - - - CLOSED!+C CLOSED!+C - - = = denied
+          CLOSED!>close+C
 
-REJECTED  - - - - - =! - - - denied =
+REJECTED  - - - - - =! - - - denied = denied
 
-EXPIRED   - - - - = = - - - denied denied
+EXPIRED   - - - - = =! - - - denied denied denied
 
-CLOSED    - - - - = = - - - denied denied
+CLOSED    - - - - = =! - - - denied denied =
 
-WITHDRAWN - - - - = = - - - denied denied
+WITHDRAWN - - - - = =! - - - denied denied =
 
-FAILED    - - - - - - - - - - -
+FAILED    - - - - - - - - - - - -
 `
 
 // describe returns an outcome as the grid has it.
@@ -157,7 +162,7 @@ func TestTransitionUnknown(t *testing.T) {
 // TestTransitionShape checks what must hold for the whole table, whatever its
 // cells are.
 func TestTransitionShape(t *testing.T) {
-	for dir, states := range transitions {
+	for _, states := range transitions {
 		for state, row := range states {
 			for trig, out := range row {
 				if out.verdict != verdictMove {
@@ -172,7 +177,9 @@ func TestTransitionShape(t *testing.T) {
 
 				// The other node is told unless it told us, or
 				// its clock does.
-				if dir == Outgoing && trig == triggerStop {
+				if trig == triggerStop ||
+					trig == triggerWithdraw {
+
 					require.NotZero(t, out.send)
 				}
 			}

@@ -94,6 +94,20 @@ type node struct {
 
 	mu     sync.Mutex
 	events []Event
+
+	// connects has when it was asked to connect to a peer, in order, and
+	// reach is how that goes, if it is set.
+	connects []connect
+	reach    func(context.Context, PubKey) error
+
+	// channels are the peers that it has channels with.
+	channels map[PubKey]bool
+}
+
+// connect is an attempt to connect to a peer.
+type connect struct {
+	at   time.Time
+	peer PubKey
 }
 
 // world is a network whose nodes run in the bubble of a test.
@@ -153,11 +167,22 @@ func (w *world) add(key PubKey) *node {
 func (w *world) addWith(key PubKey, limits Limits, store Store) *node {
 	w.t.Helper()
 
+	return w.addBehind(key, limits, store, newDoors(w.t))
+}
+
+// addBehind starts a node with a manager whose sockets have these legs.
+func (w *world) addBehind(key PubKey, limits Limits, store Store,
+	doors *doors) *node {
+
+	w.t.Helper()
+
 	n := w.addStranger(key)
 	n.store = store
-	n.doors = newDoors(w.t)
+	n.doors = doors
 	n.Manager = New(Config{Self: key, Limits: limits}, Deps{
 		Messenger: n,
+		Connector: n,
+		Channels:  n,
 		Store:     store,
 		Opener:    n.doors,
 		Notify:    n.notified,
@@ -236,6 +261,42 @@ func (n *node) Send(_ context.Context, peer PubKey, msgType uint16,
 	}
 
 	return f.err
+}
+
+// Connect implements Connector. It fails unless the test says otherwise.
+func (n *node) Connect(ctx context.Context, peer PubKey) error {
+	n.mu.Lock()
+	n.connects = append(n.connects, connect{time.Now(), peer})
+	reach := n.reach
+	n.mu.Unlock()
+
+	if reach == nil {
+		return errLnd
+	}
+
+	return reach(ctx, peer)
+}
+
+// HasChannel implements Channels.
+func (n *node) HasChannel(peer PubKey) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	return n.channels[peer]
+}
+
+// takeConnects returns when a node was asked to connect to a peer since it was
+// called last, once everything has come to rest.
+func (n *node) takeConnects() []connect {
+	synctest.Wait()
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	connects := n.connects
+	n.connects = nil
+
+	return connects
 }
 
 // notified takes events.
@@ -349,15 +410,15 @@ func offerMsg(id ID) *wire.Offer {
 	}
 }
 
-// sendOffer makes an offer, which must succeed.
+// sendOffer makes an offer, which must succeed, and returns it once everything
+// has come to rest.
 func (w *world) sendOffer(n *node, p Proposal) Offer {
 	w.t.Helper()
 
 	o, err := n.Manager.Send(w.t.Context(), p)
 	require.NoError(w.t, err)
-	synctest.Wait()
 
-	return o
+	return w.get(n, o.ID)
 }
 
 // get returns an offer that a node has.
@@ -427,12 +488,19 @@ func (w *world) requireNone(n *node) {
 	offers, err := n.List(w.t.Context())
 	require.NoError(w.t, err)
 	require.Empty(w.t, offers)
+	msgs, err := n.store.Messages(w.t.Context())
+	require.NoError(w.t, err)
+	require.Empty(w.t, msgs)
 
 	n.Manager.mu.Lock()
 	defer n.Manager.mu.Unlock()
 
 	require.Empty(w.t, n.outbox.byID)
 	require.Empty(w.t, n.outbox.byOffer)
+	require.Empty(w.t, n.outbox.byPeer)
+	require.Empty(w.t, n.dials.peers)
+	require.Empty(w.t, n.dials.ready)
+	require.Zero(w.t, n.dials.inFlight)
 	require.Empty(w.t, n.outbox.peers)
 	require.Empty(w.t, n.outbox.ready)
 	require.Zero(w.t, n.outbox.inFlight)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -44,6 +45,32 @@ func CheckText(s string) error {
 	}
 
 	return nil
+}
+
+// CleanText returns what of a text CheckText allows: it leaves out what is not
+// UTF-8 and the characters that do not show themselves, and cuts it to MaxText
+// characters. It is for what a stranger says elsewhere than in a message.
+func CleanText(s string) string {
+	var (
+		b strings.Builder
+		n int
+	)
+	for i, r := range s {
+		// What is not UTF-8 comes as a replacement of one byte.
+		_, size := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && size == 1 ||
+			unicode.In(r, unprintable...) {
+
+			continue
+		}
+		if n == MaxText {
+			break
+		}
+		b.WriteRune(r)
+		n++
+	}
+
+	return b.String()
 }
 
 // textField returns the optional record that has a text.

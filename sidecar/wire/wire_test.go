@@ -452,3 +452,20 @@ func TestNames(t *testing.T) {
 	require.False(t, Leg1.Has(Leg2))
 	require.False(t, Leg1.Has(BothLegs))
 }
+
+// TestCleanText checks that what is cleaned is allowed, and that what is
+// allowed stays.
+func TestCleanText(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            "",
+		"Zoë ⚡ \ufffd":                "Zoë ⚡ \ufffd",
+		"\x1b]0;title\x07":            "]0;title",
+		"a\u202eb\u2028c\u2029d\x00e": "abcde",
+		"bad\xff\xc3utf":              "badutf",
+		strings.Repeat("é", 65):       strings.Repeat("é", 64),
+	} {
+		got := CleanText(text)
+		require.Equal(t, want, got, "%q", text)
+		require.NoError(t, CheckText(got))
+	}
+}

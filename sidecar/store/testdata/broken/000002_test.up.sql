@@ -1,0 +1,3 @@
+DELETE FROM sockets;
+INSERT INTO nothing (note)
+VALUES ('x');

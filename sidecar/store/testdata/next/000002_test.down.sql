@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS notes;
+ALTER TABLE sockets DROP COLUMN note;

@@ -1,0 +1,7 @@
+ALTER TABLE sockets ADD COLUMN note TEXT NOT NULL DEFAULT 'none';
+CREATE TABLE IF NOT EXISTS notes (
+    id INTEGER PRIMARY KEY,
+    note TEXT NOT NULL
+);
+INSERT INTO notes (note)
+SELECT label FROM sockets;

@@ -155,6 +155,17 @@ func TestRequests(t *testing.T) {
 			Reason: "busy",
 		},
 	}, {
+		args:   "withdraw " + idA,
+		method: socketrpc.Socket_WithdrawOffer_FullMethodName,
+		req:    &socketrpc.WithdrawOfferRequest{Id: idA},
+	}, {
+		args:   "withdraw " + idA + " --reason over",
+		method: socketrpc.Socket_WithdrawOffer_FullMethodName,
+		req: &socketrpc.WithdrawOfferRequest{
+			Id:     idA,
+			Reason: "over",
+		},
+	}, {
 		args:   "getinfo",
 		method: socketrpc.Socket_GetInfo_FullMethodName,
 		req:    &socketrpc.GetInfoRequest{},
@@ -239,6 +250,10 @@ func TestOutput(t *testing.T) {
 		&socketrpc.RejectOfferResponse{Id: idB},
 	)
 	server.respond(
+		socketrpc.Socket_WithdrawOffer_FullMethodName,
+		&socketrpc.WithdrawOfferResponse{Id: idB},
+	)
+	server.respond(
 		socketrpc.Socket_AcceptOffer_FullMethodName,
 		&socketrpc.AcceptOfferResponse{Id: idB},
 	)
@@ -317,7 +332,9 @@ func TestOutput(t *testing.T) {
             "limits": {
                 "bandwidth": "12500000",
                 "packets": "0"
-            }
+            },
+            "state": "ACTIVE",
+            "reason": ""
         }
     ]
 }
@@ -347,7 +364,9 @@ func TestOutput(t *testing.T) {
             "expires_at": "2000000000",
             "reason": "",
             "leg": 2,
-            "admission": ""
+            "admission": "",
+            "peer_alias": "",
+            "next": ""
         }
     ]
 }
@@ -364,6 +383,10 @@ func TestOutput(t *testing.T) {
 	}, {
 		args:   []string{"reject", idA},
 		stdout: "{\n    \"id\": \"" + idB + "\"\n}\n",
+	}, {
+		args: []string{"withdraw", idA},
+		stdout: "{\n    \"id\": \"" + idB + "\",\n    \"offer\": " +
+			"null\n}\n",
 	}, {
 		args: []string{"getinfo"},
 		stdout: `{

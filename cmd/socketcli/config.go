@@ -107,6 +107,13 @@ func globalFlags() []cli.Flag {
 			TakesFile:   true,
 			Sources:     env("MACAROONPATH"),
 		},
+		&cli.BoolFlag{
+			Name: jsonFlag,
+			Usage: "print JSON on a terminal, too, where list, " +
+				"offers and events would print what is " +
+				"easier to read",
+			Sources: env("JSON"),
+		},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/urfave/cli/v3"
@@ -24,18 +25,25 @@ func eventsCommand() *cli.Command {
 		Usage: "Print what happens to sockets and offers, until ^C.",
 		Description: strings.TrimSpace(`
 Print an event as it happens: an offer arrived, was accepted, rejected,
-ended; a socket started or stopped; a leg took a client; a limit bit. Each
-event is one line of JSON. The command runs until ^C, and then exits with 0. It
-says on stderr from when on it listens.
+ended; a socket started, stopped or failed; a leg took a client; a limit bit.
+The command runs until ^C, and then exits with 0. It says on stderr from when
+on it listens.
+
+Each event is one line. On a terminal that is its time, its cursor, its
+type, and what is known of it, ids cut to their first digits. In a pipe or a
+file, and with --json, it is JSON. There, an event's data is JSON in base64:
+for an offer, the connection information.
 
 Every event has a cursor. With --after, what happened after that cursor
-comes first; without it, only new events do. An event's data is JSON in
-base64: for an offer, the connection information.
+comes first, and with --since what happened since that time; without them,
+only new events do.
 
 Examples:
 
     $ socketcli events
     $ socketcli events --after 41
+    $ socketcli events --since 1h
+    $ socketcli events --since 2026-01-31T08:00:00Z
     $ socketcli events | jq '.data |= @base64d'
 `),
 		Flags: []cli.Flag{
@@ -44,6 +52,15 @@ Examples:
 				DefaultText: "only new events",
 				Usage: "the `cursor` of the last event that " +
 					"is known",
+			},
+			&cli.StringFlag{
+				Name:        "since",
+				DefaultText: "only new events",
+				Usage: "the `time` from which on to print " +
+					"what happened: how long ago, as in " +
+					"90m, or in RFC 3339, as in " +
+					"2026-01-31T08:00:00Z, or in Unix " +
+					"seconds",
 			},
 		},
 		Action: subscribeEvents,
@@ -56,7 +73,7 @@ func subscribeEvents(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 
-	after, err := parseCursor(cmd)
+	req, err := eventsRequest(cmd)
 	if err != nil {
 		return err
 	}
@@ -73,9 +90,7 @@ func subscribeEvents(ctx context.Context, cmd *cli.Command) error {
 
 	streamCtx, answered := watchAnswer(streamCtx)
 
-	stream, err := client.SubscribeEvents(
-		streamCtx, &socketrpc.SubscribeEventsRequest{After: after},
-	)
+	stream, err := client.SubscribeEvents(streamCtx, req)
 	if err == nil {
 		tellLive(cmd, stream)
 	}
@@ -86,7 +101,7 @@ func subscribeEvents(ctx context.Context, cmd *cli.Command) error {
 			break
 		}
 
-		if err := printLine(cmd, event); err != nil {
+		if err := printEvent(cmd, event); err != nil {
 			return err
 		}
 	}
@@ -116,6 +131,63 @@ func tellLive(cmd *cli.Command, stream grpc.ClientStream) {
 	_, _ = fmt.Fprintln(
 		cmd.Root().ErrWriter, "[socketcli] listening for events",
 	)
+}
+
+// eventsRequest returns the request that the command line describes.
+func eventsRequest(cmd *cli.Command) (*socketrpc.SubscribeEventsRequest,
+	error) {
+	// Either flag says where to begin.
+	if cmd.IsSet("after") && cmd.IsSet("since") {
+		return nil, usagef("--after and --since cannot both be given")
+	}
+
+	after, err := parseCursor(cmd)
+	if err != nil {
+		return nil, err
+	}
+
+	text, err := option(cmd, "since")
+	if err != nil {
+		return nil, err
+	}
+	since, err := parseSince(text, time.Now())
+	if err != nil {
+		return nil, err
+	}
+
+	return &socketrpc.SubscribeEventsRequest{
+		After: after,
+		Since: since,
+	}, nil
+}
+
+// parseSince returns the time that text names, in Unix seconds: text is such a
+// time, a time in RFC 3339, or how long before now it was. The empty text is 0,
+// which is no time.
+func parseSince(text string, now time.Time) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && seconds > 0 {
+		return seconds, nil
+	}
+
+	when, err := time.Parse(time.RFC3339, text)
+	if err == nil && when.Unix() > 0 {
+		return when.Unix(), nil
+	}
+
+	ago, err := time.ParseDuration(text)
+	if err != nil || ago <= 0 {
+		return 0, usagef("--since: %q is neither a duration, as in "+
+			"90m, nor a time in RFC 3339, as in "+
+			"2026-01-31T08:00:00Z, nor one in Unix seconds", text)
+	}
+
+	// Nothing was before 1970.
+	return max(now.Add(-ago).Unix(), 1), nil
 }
 
 // parseCursor returns the value of --after, 0 if it is not given.

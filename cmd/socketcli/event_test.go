@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/stretchr/testify/require"
@@ -136,6 +137,42 @@ func TestEventsAfter(t *testing.T) {
 
 	req := server.waitCall(t).req.(*socketrpc.SubscribeEventsRequest)
 	require.Equal(t, ^uint64(0), req.GetAfter())
+
+	r.stop()
+	require.Equal(t, exitDone, <-r.code)
+}
+
+// TestEventsSince checks from when on events are asked for.
+func TestEventsSince(t *testing.T) {
+	server := newTestServer(t)
+
+	for text, want := range map[string]int64{
+		"1700000000":                1_700_000_000,
+		"2026-01-31T08:00:00Z":      1_769_846_400,
+		"2026-01-31T09:00:00+01:00": 1_769_846_400,
+		"2026-01-31T08:00:00.9Z":    1_769_846_400,
+
+		// Longer ago than there is a time.
+		"1000000h": 1,
+	} {
+		r := server.runEvents(t, "--since", text)
+
+		got := server.waitCall(t)
+		req := got.req.(*socketrpc.SubscribeEventsRequest)
+		require.Equal(t, want, req.GetSince(), text)
+		require.Zero(t, req.GetAfter())
+
+		r.stop()
+		require.Equal(t, exitDone, <-r.code)
+	}
+
+	before := time.Now().Add(-90 * time.Minute).Unix()
+	r := server.runEvents(t, "--since", "1h30m")
+	req := server.waitCall(t).req.(*socketrpc.SubscribeEventsRequest)
+	after := time.Now().Add(-90 * time.Minute).Unix()
+
+	require.GreaterOrEqual(t, req.GetSince(), before)
+	require.LessOrEqual(t, req.GetSince(), after)
 
 	r.stop()
 	require.Equal(t, exitDone, <-r.code)

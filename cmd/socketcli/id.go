@@ -62,10 +62,10 @@ func (c *client) resolveSocket(ctx context.Context, name,
 	return matchID(name, prefix, "socket", ids)
 }
 
-// resolveOffer returns the id of the incoming offer that begins with prefix,
-// which comes from the argument name.
-func (c *client) resolveOffer(ctx context.Context, name,
-	prefix string) (string, error) {
+// resolveOffer returns the id of the offer in one of these directions that
+// begins with prefix, which comes from the argument name.
+func (c *client) resolveOffer(ctx context.Context, name, prefix string,
+	directions ...socketrpc.Offer_Direction) (string, error) {
 	// A whole id needs no look.
 	if len(prefix) == idDigits {
 		return prefix, nil
@@ -79,12 +79,17 @@ func (c *client) resolveOffer(ctx context.Context, name,
 
 	var ids []string
 	for _, offer := range resp.GetOffers() {
-		if offer.GetDirection() == socketrpc.Offer_INCOMING {
+		if slices.Contains(directions, offer.GetDirection()) {
 			ids = append(ids, offer.GetId())
 		}
 	}
 
-	return matchID(name, prefix, "incoming offer", ids)
+	what := "offer"
+	if len(directions) == 1 {
+		what = strings.ToLower(directions[0].String()) + " " + what
+	}
+
+	return matchID(name, prefix, what, ids)
 }
 
 // matchID returns the one id that begins with prefix. What the ids are of, and
@@ -115,4 +120,43 @@ func matchID(name, prefix, what string, ids []string) (string, error) {
 			"digits: %s", name, len(matches), what, prefix,
 			strings.Join(matches, ", "))
 	}
+}
+
+// shorten returns the ids, or keys, each cut to its first digits: to as many as
+// an argument needs, or to as many more as it takes to tell it from all others.
+func shorten(ids []string) []string {
+	sorted := slices.Clone(ids)
+	slices.Sort(sorted)
+	sorted = slices.Compact(sorted)
+
+	short := make(map[string]string, len(sorted))
+	for i, id := range sorted {
+		digits := minPrefixDigits
+
+		// The ids that have most digits in common are neighbours.
+		if i > 0 {
+			digits = max(digits, common(id, sorted[i-1])+1)
+		}
+		if i+1 < len(sorted) {
+			digits = max(digits, common(id, sorted[i+1])+1)
+		}
+		short[id] = id[:min(digits, len(id))]
+	}
+
+	cut := make([]string, len(ids))
+	for i, id := range ids {
+		cut[i] = short[id]
+	}
+
+	return cut
+}
+
+// common returns how many digits a and b have in common at their beginning.
+func common(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+
+	return n
 }

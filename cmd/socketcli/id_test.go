@@ -106,6 +106,19 @@ func TestPrefix(t *testing.T) {
 			Id:     idTwo,
 			Reason: "no",
 		},
+	}, {
+		name: "withdraw an outgoing offer",
+		args: []string{"withdraw", "44444444"},
+		list: socketrpc.Socket_ListOffers_FullMethodName,
+		req:  &socketrpc.WithdrawOfferRequest{Id: idOut},
+	}, {
+		name: "withdraw an incoming offer",
+		args: []string{"withdraw", "33333333", "--reason", "over"},
+		list: socketrpc.Socket_ListOffers_FullMethodName,
+		req: &socketrpc.WithdrawOfferRequest{
+			Id:     idThree,
+			Reason: "over",
+		},
 	}}
 
 	for _, test := range tests {
@@ -172,6 +185,15 @@ func TestPrefixRefused(t *testing.T) {
 		name:   "reject outgoing",
 		args:   []string{"reject", "44444444"},
 		stderr: "id: no incoming offer begins with 44444444",
+	}, {
+		name:   "withdraw none",
+		args:   []string{"withdraw", "99999999"},
+		stderr: "id: no offer begins with 99999999",
+	}, {
+		name: "withdraw several",
+		args: []string{"withdraw", "abcdef01"},
+		stderr: "id: 2 offers " + several + idOne + ", " +
+			idTwo,
 	}}
 
 	for _, test := range tests {
@@ -203,10 +225,35 @@ func TestPrefixListFails(t *testing.T) {
 		"send x --socket_id 99999999": "--socket_id: list the sockets",
 		"accept 99999999":             "id: list the offers",
 		"reject 99999999":             "id: list the offers",
+		"withdraw 99999999":           "id: list the offers",
 	} {
 		require.Equal(t, result{
 			code:   exitFailed,
 			stderr: "[socketcli] " + stderr + text,
 		}, server.runCLI(t, strings.Fields(args)...))
 	}
+}
+
+// TestShorten checks how many digits of ids are shown, and that each is taken
+// for the id that it was cut from.
+func TestShorten(t *testing.T) {
+	ids := []string{idTwo, idThree, idOne, idThree, idOut, "", "abc"}
+	short := shorten(ids)
+	require.Equal(t, []string{
+		"abcdef01232", "33333333", "abcdef01231", "33333333",
+		"44444444", "", "abc",
+	}, short)
+
+	for i, id := range ids[:5] {
+		got, err := matchID("id", short[i], "offer", ids)
+		require.NoError(t, err)
+		require.Equal(t, id, got)
+	}
+
+	// To the last digit.
+	last := idThree[:idDigits-1] + "4"
+	require.Equal(t, []string{idThree, last}, shorten(
+		[]string{idThree, last},
+	))
+	require.Empty(t, shorten(nil))
 }

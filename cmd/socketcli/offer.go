@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/urfave/cli/v3"
@@ -19,12 +20,18 @@ func offersCommand() *cli.Command {
 		Usage:    "List the offers and requests of this node.",
 		Description: strings.TrimSpace(`
 List the offers and requests that this node sent or received, oldest first,
-each with its state. An incoming offer names the address and the ports at
-which clients reach the socket.
+each with its state. On a terminal it is a table: the first digits of the
+id, which "socketcli accept" and the others take; the direction; the other
+node, the first digits of its public key and the alias that it gave itself;
+the state; how old the offer is; when it ends if it is not used; and what
+happens next. In a pipe or a file, and with --json, it is JSON, which has
+more: an incoming offer names the address and the ports at which clients
+reach the socket.
 
-Example:
+Examples:
 
     $ socketcli offers --pending_only
+    $ socketcli offers --json
 `),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
@@ -55,7 +62,9 @@ func listOffers(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 
-	return printResponse(cmd, resp)
+	return printList(cmd, resp, func(now time.Time) *table {
+		return offerTable(resp.GetOffers(), now)
+	})
 }
 
 // acceptCommand returns the command that calls AcceptOffer.
@@ -92,7 +101,9 @@ func acceptOffer(ctx context.Context, cmd *cli.Command) error {
 	}
 	defer client.close()
 
-	id, err := client.resolveOffer(ctx, offerArg, prefix)
+	id, err := client.resolveOffer(
+		ctx, offerArg, prefix, socketrpc.Offer_INCOMING,
+	)
 	if err != nil {
 		return err
 	}
@@ -146,12 +157,79 @@ func rejectOffer(ctx context.Context, cmd *cli.Command) error {
 	}
 	defer client.close()
 
-	id, err := client.resolveOffer(ctx, offerArg, prefix)
+	id, err := client.resolveOffer(
+		ctx, offerArg, prefix, socketrpc.Offer_INCOMING,
+	)
 	if err != nil {
 		return err
 	}
 
 	resp, err := client.RejectOffer(ctx, &socketrpc.RejectOfferRequest{
+		Id:     id,
+		Reason: cmd.String("reason"),
+	})
+	if err != nil {
+		return err
+	}
+
+	return printResponse(cmd, resp)
+}
+
+// withdrawCommand returns the command that calls WithdrawOffer.
+func withdrawCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "withdraw",
+		Category:  categoryOffers,
+		Usage:     "Take an offer back, or end an accepted one.",
+		ArgsUsage: "<id>",
+		Description: strings.TrimSpace(`
+Take back an offer that this node sent, or end an accepted offer, whichever
+side sent it. It is named by its id or by 8 or more of its first digits. The
+other node is told, with the reason if one is given; if it is not connected,
+once it is. The token that the offer granted is over at once; the socket
+itself goes on, "socketcli stop" ends that.
+
+An offer that another node sent and that is not accepted is turned down with
+"socketcli reject".
+
+Examples:
+
+    $ socketcli withdraw 1c9be07d
+    $ socketcli withdraw 1c9be07d --reason "the game is over"
+`),
+		Flags: []cli.Flag{
+			&cli.StringFlag{
+				Name: "reason",
+				Usage: "the `text` that the other node is " +
+					"told, at most 64 characters",
+			},
+		},
+		Action: withdrawOffer,
+	}
+}
+
+// withdrawOffer takes an offer back, or ends an accepted one.
+func withdrawOffer(ctx context.Context, cmd *cli.Command) error {
+	prefix, err := offerArgument(cmd)
+	if err != nil {
+		return err
+	}
+
+	client, err := connect(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.close()
+
+	id, err := client.resolveOffer(
+		ctx, offerArg, prefix, socketrpc.Offer_OUTGOING,
+		socketrpc.Offer_INCOMING,
+	)
+	if err != nil {
+		return err
+	}
+
+	resp, err := client.WithdrawOffer(ctx, &socketrpc.WithdrawOfferRequest{
 		Id:     id,
 		Reason: cmd.String("reason"),
 	})

@@ -29,7 +29,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 
-	_, _ = fmt.Fprintf(stderr, "[socketcli] %v\n", err)
+	// What socketd says may hold what a stranger said.
+	_, _ = fmt.Fprintf(stderr, "[socketcli] %s\n", visible(err.Error()))
 
 	// The cli package's own exit errors are about help topics that do not
 	// exist.
@@ -58,6 +59,11 @@ The response is printed as JSON on stdout, an error in words on stderr. The
 exit code is 0 when the call was done, 1 when it was refused or failed, and
 2 when the command line is wrong.
 
+When stdout is a terminal, "list" and "offers" print a table, and "events"
+lines to read, instead of JSON; with --json they print JSON there, too. What
+a terminal would obey or hide, such as a control character in a label, is
+printed as \uXXXX.
+
 Wherever an id is expected, the first 8 or more of its 64 hex digits will do
 if no other id begins with them.
 
@@ -83,6 +89,7 @@ Example: A starts a socket and sends it to B, B sees the offer and accepts:
 			offersCommand(),
 			acceptCommand(),
 			rejectCommand(),
+			withdrawCommand(),
 			eventsCommand(),
 			getInfoCommand(),
 		},

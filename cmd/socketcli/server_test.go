@@ -329,6 +329,15 @@ func (s *testServer) RejectOffer(context.Context,
 	)
 }
 
+func (s *testServer) WithdrawOffer(context.Context,
+	*socketrpc.WithdrawOfferRequest) (*socketrpc.WithdrawOfferResponse,
+	error) {
+	// The interceptor has the request.
+	return answer[socketrpc.WithdrawOfferResponse](
+		s, socketrpc.Socket_WithdrawOffer_FullMethodName,
+	)
+}
+
 func (s *testServer) GetInfo(context.Context,
 	*socketrpc.GetInfoRequest) (*socketrpc.GetInfoResponse, error) {
 	// The interceptor has the request.

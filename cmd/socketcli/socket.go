@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/urfave/cli/v3"
@@ -227,16 +228,22 @@ func listCommand() *cli.Command {
 	return &cli.Command{
 		Name:     "list",
 		Category: categorySockets,
-		Usage:    "List the open sockets of this node.",
+		Usage:    "List the sockets of this node.",
 		Description: strings.TrimSpace(`
-List every open socket, oldest first: its admission and limits, its two legs,
-the client that each leg is pinned to, what passed in both directions, and what
-was dropped and why; of a TCP socket also how many connections there are and
-were. Tokens are not shown: "socketcli start --socket_id" does that.
+List every socket that has not ended, oldest first. On a terminal it is a
+table: the first digits of the id, which other commands take; protocol and
+admission; the address and the port of each leg; which legs have a client;
+how much passed, both directions together; how old it is, when it ends, and
+its state. In a pipe or a file, and with --json, it is JSON, which has more:
+the limits, the client that each leg is pinned to, what passed in each
+direction, and what was dropped and why; of a TCP socket also how many
+connections there are and were. Tokens are not shown: "socketcli start
+--socket_id" does that.
 
-Example:
+Examples:
 
     $ socketcli list
+    $ socketcli list --json
 `),
 		Action: listSockets,
 	}
@@ -259,5 +266,7 @@ func listSockets(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 
-	return printResponse(cmd, resp)
+	return printList(cmd, resp, func(now time.Time) *table {
+		return socketTable(resp.GetSockets(), now)
+	})
 }

@@ -44,6 +44,8 @@ func TestUsageErrors(t *testing.T) {
 			`"help"`},
 		{[]string{"reject"}, "missing argument <id>"},
 		{[]string{"reject", idA, "x"}, `unexpected argument "x"`},
+		{[]string{"withdraw"}, "missing argument <id>"},
+		{[]string{"withdraw", idA, "x"}, `unexpected argument "x"`},
 		{[]string{"events", "x"}, `unexpected argument "x"`},
 		{[]string{"getinfo", "x"}, `unexpected argument "x"`},
 		{[]string{"getinfo", "--", "--help"}, "unexpected argument " +
@@ -60,6 +62,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"stop", idA + "0"}, "is too long: an id has 64 " +
 			"hex digits"},
 		{[]string{"accept", "12"}, `id: "12" is too short`},
+		{[]string{"withdraw", "12"}, `id: "12" is too short`},
 		{[]string{"reject", "0x12345678"}, `id: "0x12345678" is not ` +
 			"hex"},
 		{[]string{"send", pubkey, "--socket_id=12"}, "--socket_id: " +
@@ -128,8 +131,25 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"events", "--after=-1"}, `--after: "-1" is not a ` +
 			"cursor"},
 		{[]string{"events", "--after="}, "--after: the value"},
+		{[]string{"events", "--since=yesterday"}, "--since: " +
+			`"yesterday" is neither a duration, as in 90m, nor ` +
+			"a time in RFC 3339, as in 2026-01-31T08:00:00Z, nor " +
+			"one in Unix seconds"},
+		{[]string{"events", "--since=2026-01-31"}, "--since: " +
+			`"2026-01-31" is neither`},
+		{[]string{"events", "--since=1969-12-31T23:59:59Z"},
+			"--since: "},
+		{[]string{"events", "--since=0"}, `--since: "0" is neither`},
+		{[]string{"events", "--since=-1h"}, `--since: "-1h" is`},
+		{[]string{"events", "--since", "-5"}, `--since: "-5" is`},
+		{[]string{"events", "--since="}, "--since: the value"},
+		{[]string{"events", "--since=1h", "--after=4"}, "--after " +
+			"and --since cannot both be given (see socketcli " +
+			"events --help)"},
 
 		// Global flags.
+		{[]string{"list", "--json=x"}, `invalid value "x" for flag ` +
+			"-json"},
 		{[]string{"-n", "main", "list"}, `--network: "main" is not ` +
 			"one of mainnet, testnet, testnet4, signet, simnet, " +
 			"regtest (see socketcli list --help)"},

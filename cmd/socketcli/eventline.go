@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/socketd/socketd/socketrpc"
+)
+
+// errNoFields is the error of data that is no JSON object of plain values.
+var errNoFields = errors.New("no object of plain values")
+
+// field is a name and a value of an event.
+type field struct {
+	name  string
+	value string
+}
+
+// eventLine returns an event as one line for a person to read: its time in
+// zone, its cursor, its type, and then what is set of it as name=value.
+func eventLine(event *socketrpc.Event, zone *time.Location) string {
+	when := time.Unix(event.GetTimestamp(), 0).In(zone)
+	parts := []string{
+		when.Format(time.DateTime),
+		strconv.FormatUint(event.GetCursor(), 10),
+		event.GetType().String(),
+	}
+
+	var fields []string
+	for _, field := range eventFields(event) {
+		fields = append(fields, quoted(field.name)+"="+
+			quoted(field.shown(zone)))
+	}
+	if len(fields) > 0 {
+		parts = append(parts, strings.Join(fields, " "))
+	}
+
+	return strings.Join(parts, columnGap)
+}
+
+// shown returns the value as a line has it: of ids and keys, which are always
+// long, the first digits; of times, the time in zone.
+func (f field) shown(zone *time.Location) string {
+	switch f.name {
+	case "id", "reply_to_id", "socket_id", "from_pubkey":
+		return f.value[:min(minPrefixDigits, len(f.value))]
+
+	case "expires_at":
+		seconds, err := strconv.ParseInt(f.value, 10, 64)
+		if err != nil {
+			return f.value
+		}
+
+		return time.Unix(seconds, 0).In(zone).Format(time.DateTime)
+	}
+
+	return f.value
+}
+
+// eventFields returns what is set of an event, and then what its data says,
+// without what is said twice.
+func eventFields(event *socketrpc.Event) []field {
+	all := []field{
+		{"id", event.GetId()},
+		{"reply_to_id", event.GetReplyToId()},
+		{"from_pubkey", event.GetFromPubkey()},
+		{"socket_id", event.GetSocketId()},
+		{"reason", event.GetReason()},
+	}
+
+	data, err := dataFields(event.GetData())
+	if err != nil {
+		data = []field{{"data", string(event.GetData())}}
+	}
+
+	var set []field
+	for _, field := range slices.Concat(all, data) {
+		if field.value != "" && !slices.Contains(set, field) {
+			set = append(set, field)
+		}
+	}
+
+	return set
+}
+
+// dataFields returns the names and values of an event's data, in their order;
+// none if there is no data.
+func dataFields(data []byte) ([]field, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	begin, err := decoder.Token()
+	if err != nil || begin != json.Delim('{') {
+		return nil, errNoFields
+	}
+
+	var fields []field
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, errNoFields
+		}
+		value, err := decoder.Token()
+		if err != nil {
+			return nil, errNoFields
+		}
+		if _, nested := value.(json.Delim); nested {
+			return nil, errNoFields
+		}
+
+		// A null is as good as nothing.
+		if value != nil {
+			fields = append(fields, field{
+				name:  fmt.Sprint(name),
+				value: fmt.Sprint(value),
+			})
+		}
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, errNoFields
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errNoFields
+	}
+
+	return fields, nil
+}
+
+// quoted returns value as it is if it is a plain word, else visible and in
+// quotes: a space or a quote in it must not make it look like another field.
+func quoted(value string) string {
+	if strings.Trim(value, plain) == "" {
+		return value
+	}
+
+	// What may be seen of a quoted text is the same as of any other.
+	return visible(strconv.Quote(value))
+}
+
+// plain are the characters that need no quotes.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" +
+	"0123456789.:-_/[]"

@@ -37,9 +37,10 @@ flags it is the default socket, which is started if it does not run. A node
 that cannot host sockets sends a request instead, which asks the other to
 host.
 
-The node must be a connected peer of this node's lnd. The response holds the
-id of the message, and comes once the message is recorded. What becomes of
-it shows in "socketcli events", as events whose reply_to_id is that id, and
+If the node is not a peer of this node's lnd the message waits: lnd connects
+to it at the addresses that it announces, or it comes by itself. The response
+holds the id of the message, and comes once the message is recorded. What
+becomes of it shows in "socketcli events", as events whose reply_to_id is that id, and
 in "socketcli offers".
 
 A leg that needs a token is granted to one node at a time: until its offer

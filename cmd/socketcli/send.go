@@ -40,8 +40,8 @@ host.
 If the node is not a peer of this node's lnd the message waits: lnd connects
 to it at the addresses that it announces, or it comes by itself. The response
 holds the id of the message, and comes once the message is recorded. What
-becomes of it shows in "socketcli events", as events whose reply_to_id is that id, and
-in "socketcli offers".
+becomes of it shows in "socketcli events", as events whose reply_to_id is
+that id, and in "socketcli offers".
 
 A leg that needs a token is granted to one node at a time: until its offer
 ends, it is refused to others, and the same node gets the same id again.

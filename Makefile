@@ -47,7 +47,7 @@ demo: preflight nodes build ## Run the main job between two real lnd nodes
 	@$(BIN)/socketdev demo
 
 .PHONY: check
-check: FUZZTIME = 2s
+check: FUZZTIME = 10000x
 check: packages rpc-check sqlc-check lint race portable fuzz itest ## Pass every test
 
 .PHONY: unit

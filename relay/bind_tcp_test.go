@@ -257,8 +257,8 @@ func TestBindTCPFull(t *testing.T) {
 	callBound(t, s, Leg2).hear("first")
 }
 
-// TestBindTCPGone checks that a client that binds and goes at once does not get
-// a partner.
+// TestBindTCPGone checks that a client that binds and goes at once, or a while
+// later, does not get a partner.
 func TestBindTCPGone(t *testing.T) {
 	t.Parallel()
 
@@ -269,4 +269,8 @@ func TestBindTCPGone(t *testing.T) {
 	h.hangUp()
 	waitDrops(t, s, Leg1, DropNoClient, 1)
 	waitConns(t, s, Leg1, connStats{accepted: 1})
+
+	callBound(t, s, Leg1).hangUp()
+	waitDrops(t, s, Leg1, DropNoClient, 2)
+	waitConns(t, s, Leg1, connStats{accepted: 2})
 }

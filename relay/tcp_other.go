@@ -223,6 +223,11 @@ func (t *tcpLeg) planSweep() {
 	t.carrier.mu.Lock()
 	defer t.carrier.mu.Unlock()
 
+	t.planSweepLocked()
+}
+
+// planSweepLocked is planSweep for a caller who holds the carrier's lock.
+func (t *tcpLeg) planSweepLocked() {
 	at := time.Time{}
 	if len(t.queue) > 0 {
 		at = t.queue[0].since.Add(t.relay.cfg.WaitTimeout)

@@ -87,6 +87,9 @@ func (c *tcpConn) shakeHands() {
 	c.key = h.key
 	c.since = time.Now()
 	t.admit(c, t.relay.moment())
+
+	// The goroutine that accepts has planned for a queue without it.
+	t.planSweepLocked()
 }
 
 // exchange does the handshake up to its last message, which it returns. It

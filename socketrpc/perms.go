@@ -35,6 +35,8 @@ var (
 		Socket_WithdrawOffer_FullMethodName:   write,
 		Socket_GetInfo_FullMethodName:         read,
 		Socket_SubscribeEvents_FullMethodName: read,
+		Socket_GetPolicy_FullMethodName:       read,
+		Socket_UpdatePolicy_FullMethodName:    write,
 		Websocket_Subscribe_FullMethodName:    read,
 	}
 )

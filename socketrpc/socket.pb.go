@@ -250,12 +250,14 @@ const (
 	// With a reason if it was accepted without anybody being asked.
 	Event_OFFER_RECEIVED Event_Type = 1
 	// The other node's socketd has our offer.
-	Event_OFFER_DELIVERED  Event_Type = 2
-	Event_OFFER_ACCEPTED   Event_Type = 3
-	Event_OFFER_REJECTED   Event_Type = 4
-	Event_OFFER_EXPIRED    Event_Type = 5
-	Event_OFFER_CLOSED     Event_Type = 6
+	Event_OFFER_DELIVERED Event_Type = 2
+	Event_OFFER_ACCEPTED  Event_Type = 3
+	Event_OFFER_REJECTED  Event_Type = 4
+	Event_OFFER_EXPIRED   Event_Type = 5
+	Event_OFFER_CLOSED    Event_Type = 6
+	// Another node asks us to host, and we do.
 	Event_REQUEST_RECEIVED Event_Type = 7
+	// Our request was turned down; reason says why.
 	Event_REQUEST_REJECTED Event_Type = 8
 	Event_SOCKET_STARTED   Event_Type = 9
 	Event_SOCKET_STOPPED   Event_Type = 10
@@ -338,14 +340,29 @@ type SendSocketRequest struct {
 	// The public key of the node to send to: 66 hex digits.
 	Pubkey string `protobuf:"bytes,1,opt,name=pubkey,proto3" json:"pubkey,omitempty"`
 	// The socket to offer; empty for the default socket, which is started if it
-	// does not run.
+	// does not run. It may be one that another node hosts, and of which this node
+	// has accepted an offer: then a leg that was granted to this node is passed
+	// on.
 	SocketId string                 `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
 	Mode     SendSocketRequest_Mode `protobuf:"varint,3,opt,name=mode,proto3,enum=socket.SendSocketRequest_Mode" json:"mode,omitempty"`
-	// When the offer ends if it is not used, in Unix seconds, at most seven days
-	// ahead; 0 for an hour from now.
+	// When the offer ends if it is not used, or the request if it is not
+	// answered, in Unix seconds, at most seven days ahead; 0 for an hour from
+	// now. An offer that passes a leg on ends no later than the host's, which 0
+	// takes into account.
 	Expiry int64 `protobuf:"varint,4,opt,name=expiry,proto3" json:"expiry,omitempty"`
-	// The leg that is granted to the other node, 1 or 2; 0 for leg 2.
-	Leg           uint32 `protobuf:"varint,5,opt,name=leg,proto3" json:"leg,omitempty"`
+	// The leg that is granted: by an offer to the other node, by a request to
+	// this one. 1 or 2; 0 for leg 2.
+	Leg uint32 `protobuf:"varint,5,opt,name=leg,proto3" json:"leg,omitempty"`
+	// Both legs are granted; leg must be 0 then. Not for a leg that is passed on.
+	BothLegs bool `protobuf:"varint,6,opt,name=both_legs,json=bothLegs,proto3" json:"both_legs,omitempty"`
+	// What follows is for requests only: the socket that the other node is asked
+	// to start, as in StartSocket. The admission is "token" unless it is set. A
+	// limit that is not set is the other node's choice, and 0 is not allowed: no
+	// node hosts without a limit for another one.
+	Protocol      string        `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Label         string        `protobuf:"bytes,8,opt,name=label,proto3" json:"label,omitempty"`
+	Admission     string        `protobuf:"bytes,9,opt,name=admission,proto3" json:"admission,omitempty"`
+	Limits        *SocketLimits `protobuf:"bytes,10,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -413,6 +430,41 @@ func (x *SendSocketRequest) GetLeg() uint32 {
 		return x.Leg
 	}
 	return 0
+}
+
+func (x *SendSocketRequest) GetBothLegs() bool {
+	if x != nil {
+		return x.BothLegs
+	}
+	return false
+}
+
+func (x *SendSocketRequest) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *SendSocketRequest) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *SendSocketRequest) GetAdmission() string {
+	if x != nil {
+		return x.Admission
+	}
+	return ""
+}
+
+func (x *SendSocketRequest) GetLimits() *SocketLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
 }
 
 type SendSocketResponse struct {
@@ -682,7 +734,10 @@ type StartSocketResponse struct {
 	// the one that an offer of leg 2 carries: that one ends with the offer.
 	Token2 string `protobuf:"bytes,7,opt,name=token2,proto3" json:"token2,omitempty"`
 	// "open" or "token".
-	Admission     string `protobuf:"bytes,8,opt,name=admission,proto3" json:"admission,omitempty"`
+	Admission string `protobuf:"bytes,8,opt,name=admission,proto3" json:"admission,omitempty"`
+	// All addresses at which clients reach the socket, the preferred one, which
+	// is ip, first.
+	Ips           []string `protobuf:"bytes,9,rep,name=ips,proto3" json:"ips,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -771,6 +826,13 @@ func (x *StartSocketResponse) GetAdmission() string {
 		return x.Admission
 	}
 	return ""
+}
+
+func (x *StartSocketResponse) GetIps() []string {
+	if x != nil {
+		return x.Ips
+	}
+	return nil
 }
 
 type StopSocketRequest struct {
@@ -1065,7 +1127,15 @@ type SocketInfo struct {
 	Limits *SocketLimits    `protobuf:"bytes,11,opt,name=limits,proto3" json:"limits,omitempty"`
 	State  SocketInfo_State `protobuf:"varint,12,opt,name=state,proto3,enum=socket.SocketInfo_State" json:"state,omitempty"`
 	// Why it is FAILED; empty otherwise.
-	Reason        string `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
+	// All addresses at which clients reach the socket, the preferred one, which
+	// is ip, first.
+	Ips []string `protobuf:"bytes,14,rep,name=ips,proto3" json:"ips,omitempty"`
+	// The node that the socket is counted against: the one that it was hosted
+	// for, or offered to first; empty for none.
+	PeerPubkey string `protobuf:"bytes,15,opt,name=peer_pubkey,json=peerPubkey,proto3" json:"peer_pubkey,omitempty"`
+	// The request that the socket is hosted on; empty for one of our own.
+	RequestId     string `protobuf:"bytes,16,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1191,6 +1261,27 @@ func (x *SocketInfo) GetReason() string {
 	return ""
 }
 
+func (x *SocketInfo) GetIps() []string {
+	if x != nil {
+		return x.Ips
+	}
+	return nil
+}
+
+func (x *SocketInfo) GetPeerPubkey() string {
+	if x != nil {
+		return x.PeerPubkey
+	}
+	return ""
+}
+
+func (x *SocketInfo) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type ListSocketsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1279,7 +1370,9 @@ type Offer struct {
 	// Whether this is a request to host rather than an offer.
 	IsRequest  bool   `protobuf:"varint,4,opt,name=is_request,json=isRequest,proto3" json:"is_request,omitempty"`
 	PeerPubkey string `protobuf:"bytes,5,opt,name=peer_pubkey,json=peerPubkey,proto3" json:"peer_pubkey,omitempty"`
-	// The node that hosts the socket, as the sender of the offer says.
+	// The node that hosts the socket, as the sender of the offer says. If it is
+	// not the peer, the peer passes on what it got from it, and this node does not
+	// know whether that is true. For a request, the node that is asked.
 	HostPubkey string `protobuf:"bytes,6,opt,name=host_pubkey,json=hostPubkey,proto3" json:"host_pubkey,omitempty"`
 	// "udp" or "tcp".
 	Protocol string `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
@@ -1305,7 +1398,17 @@ type Offer struct {
 	// this node knows it. It proves nothing.
 	PeerAlias string `protobuf:"bytes,19,opt,name=peer_alias,json=peerAlias,proto3" json:"peer_alias,omitempty"`
 	// What happens next, in words; empty if nothing does.
-	Next          string `protobuf:"bytes,20,opt,name=next,proto3" json:"next,omitempty"`
+	Next string `protobuf:"bytes,20,opt,name=next,proto3" json:"next,omitempty"`
+	// All addresses of the host, the preferred one, which is ip, first.
+	Ips []string `protobuf:"bytes,21,rep,name=ips,proto3" json:"ips,omitempty"`
+	// Whether both legs are granted to the receiver; leg is 1 then.
+	BothLegs bool `protobuf:"varint,22,opt,name=both_legs,json=bothLegs,proto3" json:"both_legs,omitempty"`
+	// The offer of the host that this one passes on a leg of; empty if it passes
+	// on none.
+	ParentId string `protobuf:"bytes,23,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	// For a request: the limits that were asked for. One that is not set is the
+	// host's choice.
+	Limits        *SocketLimits `protobuf:"bytes,24,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1478,6 +1581,34 @@ func (x *Offer) GetNext() string {
 		return x.Next
 	}
 	return ""
+}
+
+func (x *Offer) GetIps() []string {
+	if x != nil {
+		return x.Ips
+	}
+	return nil
+}
+
+func (x *Offer) GetBothLegs() bool {
+	if x != nil {
+		return x.BothLegs
+	}
+	return false
+}
+
+func (x *Offer) GetParentId() string {
+	if x != nil {
+		return x.ParentId
+	}
+	return ""
+}
+
+func (x *Offer) GetLimits() *SocketLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
 }
 
 type ListOffersRequest struct {
@@ -1945,7 +2076,7 @@ type GetInfoResponse struct {
 	// What the operator should look at.
 	Warnings []string `protobuf:"bytes,13,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Messages of other nodes that were not acted on, by reason: malformed,
-	// oversized, version, unsolicited, duplicate, rate, limit, unsupported.
+	// oversized, version, unsolicited, duplicate, rate, limit, unsupported, policy.
 	MessagesRefused map[string]uint64 `protobuf:"bytes,14,rep,name=messages_refused,json=messagesRefused,proto3" json:"messages_refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2139,7 +2270,8 @@ type Event struct {
 	// The id of the message that caused the event; where none did, the id of
 	// the offer that it is about. Empty for events of sockets.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The id of the offer of ours that the event is about.
+	// The id of the offer or request of ours that the event is about. That of an
+	// offer which answers our request is the request's.
 	ReplyToId string `protobuf:"bytes,2,opt,name=reply_to_id,json=replyToId,proto3" json:"reply_to_id,omitempty"`
 	// The node that the event came from.
 	FromPubkey string `protobuf:"bytes,3,opt,name=from_pubkey,json=fromPubkey,proto3" json:"from_pubkey,omitempty"`
@@ -2267,17 +2399,447 @@ func (x *Event) GetReason() string {
 	return ""
 }
 
+// Whose requests this node hosts sockets for, and within which bounds.
+type Policy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "none", "any", or what is allowed: "channel" for nodes with which this one
+	// has an open channel, and public keys of nodes, 66 hex digits each.
+	AllowRequests []string `protobuf:"bytes,1,rep,name=allow_requests,json=allowRequests,proto3" json:"allow_requests,omitempty"`
+	// The nodes that may ask for an OPEN socket. All others get TOKEN ones only.
+	OpenFor []string `protobuf:"bytes,2,rep,name=open_for,json=openFor,proto3" json:"open_for,omitempty"`
+	// How many sockets are hosted on requests at once, for all nodes.
+	MaxHosted uint32 `protobuf:"varint,3,opt,name=max_hosted,json=maxHosted,proto3" json:"max_hosted,omitempty"`
+	// How many sockets one node has of us at once: hosted for it, or offered to
+	// it.
+	MaxPerNode uint32 `protobuf:"varint,4,opt,name=max_per_node,json=maxPerNode,proto3" json:"max_per_node,omitempty"`
+	// How long a hosted socket lives, in seconds.
+	MaxLifetime uint64 `protobuf:"varint,5,opt,name=max_lifetime,json=maxLifetime,proto3" json:"max_lifetime,omitempty"`
+	// How many bytes a hosted socket may pass in a second, in each direction; 0
+	// for no limit.
+	MaxBandwidth uint64 `protobuf:"varint,6,opt,name=max_bandwidth,json=maxBandwidth,proto3" json:"max_bandwidth,omitempty"`
+	// How many bytes all sockets that are counted against one node may pass in a
+	// second, both directions; 0 for no limit.
+	NodeBandwidth uint64 `protobuf:"varint,7,opt,name=node_bandwidth,json=nodeBandwidth,proto3" json:"node_bandwidth,omitempty"`
+	// How many bytes all sockets of this node may pass in a second, both
+	// directions; 0 for no limit.
+	TotalBandwidth uint64 `protobuf:"varint,8,opt,name=total_bandwidth,json=totalBandwidth,proto3" json:"total_bandwidth,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_socket_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Policy) GetAllowRequests() []string {
+	if x != nil {
+		return x.AllowRequests
+	}
+	return nil
+}
+
+func (x *Policy) GetOpenFor() []string {
+	if x != nil {
+		return x.OpenFor
+	}
+	return nil
+}
+
+func (x *Policy) GetMaxHosted() uint32 {
+	if x != nil {
+		return x.MaxHosted
+	}
+	return 0
+}
+
+func (x *Policy) GetMaxPerNode() uint32 {
+	if x != nil {
+		return x.MaxPerNode
+	}
+	return 0
+}
+
+func (x *Policy) GetMaxLifetime() uint64 {
+	if x != nil {
+		return x.MaxLifetime
+	}
+	return 0
+}
+
+func (x *Policy) GetMaxBandwidth() uint64 {
+	if x != nil {
+		return x.MaxBandwidth
+	}
+	return 0
+}
+
+func (x *Policy) GetNodeBandwidth() uint64 {
+	if x != nil {
+		return x.NodeBandwidth
+	}
+	return 0
+}
+
+func (x *Policy) GetTotalBandwidth() uint64 {
+	if x != nil {
+		return x.TotalBandwidth
+	}
+	return 0
+}
+
+type GetPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyRequest) Reset() {
+	*x = GetPolicyRequest{}
+	mi := &file_socket_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyRequest) ProtoMessage() {}
+
+func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{25}
+}
+
+type GetPolicyResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Policy *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Whether UpdatePolicy has set it. Otherwise it is what the configuration
+	// says.
+	IsSet bool `protobuf:"varint,2,opt,name=is_set,json=isSet,proto3" json:"is_set,omitempty"`
+	// How many sockets are hosted on requests now.
+	NumHosted uint32 `protobuf:"varint,3,opt,name=num_hosted,json=numHosted,proto3" json:"num_hosted,omitempty"`
+	// How many requests were refused since the start, by reason: none, channel,
+	// list, open, hosted, node, lifetime, bandwidth, limit.
+	RequestsRefused map[string]uint64 `protobuf:"bytes,4,rep,name=requests_refused,json=requestsRefused,proto3" json:"requests_refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *GetPolicyResponse) Reset() {
+	*x = GetPolicyResponse{}
+	mi := &file_socket_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyResponse) ProtoMessage() {}
+
+func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetIsSet() bool {
+	if x != nil {
+		return x.IsSet
+	}
+	return false
+}
+
+func (x *GetPolicyResponse) GetNumHosted() uint32 {
+	if x != nil {
+		return x.NumHosted
+	}
+	return 0
+}
+
+func (x *GetPolicyResponse) GetRequestsRefused() map[string]uint64 {
+	if x != nil {
+		return x.RequestsRefused
+	}
+	return nil
+}
+
+// Words, in a message, so that an empty list and none can be told apart.
+type Words struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Words         []string               `protobuf:"bytes,1,rep,name=words,proto3" json:"words,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Words) Reset() {
+	*x = Words{}
+	mi := &file_socket_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Words) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Words) ProtoMessage() {}
+
+func (x *Words) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Words.ProtoReflect.Descriptor instead.
+func (*Words) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Words) GetWords() []string {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+// What is not set stays as it is.
+type UpdatePolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Policy.
+	AllowRequests  *Words  `protobuf:"bytes,1,opt,name=allow_requests,json=allowRequests,proto3" json:"allow_requests,omitempty"`
+	OpenFor        *Words  `protobuf:"bytes,2,opt,name=open_for,json=openFor,proto3" json:"open_for,omitempty"`
+	MaxHosted      *uint32 `protobuf:"varint,3,opt,name=max_hosted,json=maxHosted,proto3,oneof" json:"max_hosted,omitempty"`
+	MaxPerNode     *uint32 `protobuf:"varint,4,opt,name=max_per_node,json=maxPerNode,proto3,oneof" json:"max_per_node,omitempty"`
+	MaxLifetime    *uint64 `protobuf:"varint,5,opt,name=max_lifetime,json=maxLifetime,proto3,oneof" json:"max_lifetime,omitempty"`
+	MaxBandwidth   *uint64 `protobuf:"varint,6,opt,name=max_bandwidth,json=maxBandwidth,proto3,oneof" json:"max_bandwidth,omitempty"`
+	NodeBandwidth  *uint64 `protobuf:"varint,7,opt,name=node_bandwidth,json=nodeBandwidth,proto3,oneof" json:"node_bandwidth,omitempty"`
+	TotalBandwidth *uint64 `protobuf:"varint,8,opt,name=total_bandwidth,json=totalBandwidth,proto3,oneof" json:"total_bandwidth,omitempty"`
+	// Go back to what the configuration says. No other field may be set.
+	Reset_        bool `protobuf:"varint,9,opt,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdatePolicyRequest) Reset() {
+	*x = UpdatePolicyRequest{}
+	mi := &file_socket_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdatePolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdatePolicyRequest) ProtoMessage() {}
+
+func (x *UpdatePolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdatePolicyRequest.ProtoReflect.Descriptor instead.
+func (*UpdatePolicyRequest) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *UpdatePolicyRequest) GetAllowRequests() *Words {
+	if x != nil {
+		return x.AllowRequests
+	}
+	return nil
+}
+
+func (x *UpdatePolicyRequest) GetOpenFor() *Words {
+	if x != nil {
+		return x.OpenFor
+	}
+	return nil
+}
+
+func (x *UpdatePolicyRequest) GetMaxHosted() uint32 {
+	if x != nil && x.MaxHosted != nil {
+		return *x.MaxHosted
+	}
+	return 0
+}
+
+func (x *UpdatePolicyRequest) GetMaxPerNode() uint32 {
+	if x != nil && x.MaxPerNode != nil {
+		return *x.MaxPerNode
+	}
+	return 0
+}
+
+func (x *UpdatePolicyRequest) GetMaxLifetime() uint64 {
+	if x != nil && x.MaxLifetime != nil {
+		return *x.MaxLifetime
+	}
+	return 0
+}
+
+func (x *UpdatePolicyRequest) GetMaxBandwidth() uint64 {
+	if x != nil && x.MaxBandwidth != nil {
+		return *x.MaxBandwidth
+	}
+	return 0
+}
+
+func (x *UpdatePolicyRequest) GetNodeBandwidth() uint64 {
+	if x != nil && x.NodeBandwidth != nil {
+		return *x.NodeBandwidth
+	}
+	return 0
+}
+
+func (x *UpdatePolicyRequest) GetTotalBandwidth() uint64 {
+	if x != nil && x.TotalBandwidth != nil {
+		return *x.TotalBandwidth
+	}
+	return 0
+}
+
+func (x *UpdatePolicyRequest) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+type UpdatePolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What holds now.
+	Policy        *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdatePolicyResponse) Reset() {
+	*x = UpdatePolicyResponse{}
+	mi := &file_socket_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdatePolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdatePolicyResponse) ProtoMessage() {}
+
+func (x *UpdatePolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_socket_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdatePolicyResponse.ProtoReflect.Descriptor instead.
+func (*UpdatePolicyResponse) Descriptor() ([]byte, []int) {
+	return file_socket_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *UpdatePolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
 var File_socket_proto protoreflect.FileDescriptor
 
 const file_socket_proto_rawDesc = "" +
 	"\n" +
-	"\fsocket.proto\x12\x06socket\"\xd0\x01\n" +
+	"\fsocket.proto\x12\x06socket\"\xeb\x02\n" +
 	"\x11SendSocketRequest\x12\x16\n" +
 	"\x06pubkey\x18\x01 \x01(\tR\x06pubkey\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x122\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x1e.socket.SendSocketRequest.ModeR\x04mode\x12\x16\n" +
 	"\x06expiry\x18\x04 \x01(\x03R\x06expiry\x12\x10\n" +
-	"\x03leg\x18\x05 \x01(\rR\x03leg\"(\n" +
+	"\x03leg\x18\x05 \x01(\rR\x03leg\x12\x1b\n" +
+	"\tboth_legs\x18\x06 \x01(\bR\bbothLegs\x12\x1a\n" +
+	"\bprotocol\x18\a \x01(\tR\bprotocol\x12\x14\n" +
+	"\x05label\x18\b \x01(\tR\x05label\x12\x1c\n" +
+	"\tadmission\x18\t \x01(\tR\tadmission\x12,\n" +
+	"\x06limits\x18\n" +
+	" \x01(\v2\x14.socket.SocketLimitsR\x06limits\"(\n" +
 	"\x04Mode\x12\b\n" +
 	"\x04AUTO\x10\x00\x12\t\n" +
 	"\x05OFFER\x10\x01\x12\v\n" +
@@ -2307,7 +2869,7 @@ const file_socket_proto_rawDesc = "" +
 	"\f_total_bytesB\x0f\n" +
 	"\r_idle_timeoutB\v\n" +
 	"\t_lifetimeB\b\n" +
-	"\x06_pairs\"\xd8\x01\n" +
+	"\x06_pairs\"\xea\x01\n" +
 	"\x13StartSocketResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x0e\n" +
 	"\x02ip\x18\x02 \x01(\tR\x02ip\x12\x14\n" +
@@ -2316,7 +2878,8 @@ const file_socket_proto_rawDesc = "" +
 	"\tsocket_id\x18\x05 \x01(\tR\bsocketId\x12\x16\n" +
 	"\x06token1\x18\x06 \x01(\tR\x06token1\x12\x16\n" +
 	"\x06token2\x18\a \x01(\tR\x06token2\x12\x1c\n" +
-	"\tadmission\x18\b \x01(\tR\tadmission\"0\n" +
+	"\tadmission\x18\b \x01(\tR\tadmission\x12\x10\n" +
+	"\x03ips\x18\t \x03(\tR\x03ips\"0\n" +
 	"\x11StopSocketRequest\x12\x1b\n" +
 	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\"\x14\n" +
 	"\x12StopSocketResponse\"\xc9\x03\n" +
@@ -2342,7 +2905,7 @@ const file_socket_proto_rawDesc = "" +
 	"\n" +
 	"DropsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xbf\x03\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x91\x04\n" +
 	"\n" +
 	"SocketInfo\x12\x1b\n" +
 	"\tsocket_id\x18\x01 \x01(\tR\bsocketId\x12\x1a\n" +
@@ -2361,7 +2924,12 @@ const file_socket_proto_rawDesc = "" +
 	" \x01(\tR\tadmission\x12,\n" +
 	"\x06limits\x18\v \x01(\v2\x14.socket.SocketLimitsR\x06limits\x12.\n" +
 	"\x05state\x18\f \x01(\x0e2\x18.socket.SocketInfo.StateR\x05state\x12\x16\n" +
-	"\x06reason\x18\r \x01(\tR\x06reason\"\x1f\n" +
+	"\x06reason\x18\r \x01(\tR\x06reason\x12\x10\n" +
+	"\x03ips\x18\x0e \x03(\tR\x03ips\x12\x1f\n" +
+	"\vpeer_pubkey\x18\x0f \x01(\tR\n" +
+	"peerPubkey\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x10 \x01(\tR\trequestId\"\x1f\n" +
 	"\x05State\x12\n" +
 	"\n" +
 	"\x06ACTIVE\x10\x00\x12\n" +
@@ -2369,7 +2937,7 @@ const file_socket_proto_rawDesc = "" +
 	"\x06FAILED\x10\x01\"\x14\n" +
 	"\x12ListSocketsRequest\"C\n" +
 	"\x13ListSocketsResponse\x12,\n" +
-	"\asockets\x18\x01 \x03(\v2\x12.socket.SocketInfoR\asockets\"\xe3\x05\n" +
+	"\asockets\x18\x01 \x03(\v2\x12.socket.SocketInfoR\asockets\"\xdd\x06\n" +
 	"\x05Offer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
 	"\tdirection\x18\x02 \x01(\x0e2\x17.socket.Offer.DirectionR\tdirection\x12)\n" +
@@ -2397,7 +2965,11 @@ const file_socket_proto_rawDesc = "" +
 	"\tadmission\x18\x12 \x01(\tR\tadmission\x12\x1d\n" +
 	"\n" +
 	"peer_alias\x18\x13 \x01(\tR\tpeerAlias\x12\x12\n" +
-	"\x04next\x18\x14 \x01(\tR\x04next\"'\n" +
+	"\x04next\x18\x14 \x01(\tR\x04next\x12\x10\n" +
+	"\x03ips\x18\x15 \x03(\tR\x03ips\x12\x1b\n" +
+	"\tboth_legs\x18\x16 \x01(\bR\bbothLegs\x12\x1b\n" +
+	"\tparent_id\x18\x17 \x01(\tR\bparentId\x12,\n" +
+	"\x06limits\x18\x18 \x01(\v2\x14.socket.SocketLimitsR\x06limits\"'\n" +
 	"\tDirection\x12\f\n" +
 	"\bINCOMING\x10\x00\x12\f\n" +
 	"\bOUTGOING\x10\x01\"z\n" +
@@ -2493,7 +3065,50 @@ const file_socket_proto_rawDesc = "" +
 	"\x12\x11\n" +
 	"\rCLIENT_PINNED\x10\v\x12\t\n" +
 	"\x05LIMIT\x10\f\x12\x11\n" +
-	"\rSOCKET_FAILED\x10\r2\xc5\x05\n" +
+	"\rSOCKET_FAILED\x10\r\"\xa3\x02\n" +
+	"\x06Policy\x12%\n" +
+	"\x0eallow_requests\x18\x01 \x03(\tR\rallowRequests\x12\x19\n" +
+	"\bopen_for\x18\x02 \x03(\tR\aopenFor\x12\x1d\n" +
+	"\n" +
+	"max_hosted\x18\x03 \x01(\rR\tmaxHosted\x12 \n" +
+	"\fmax_per_node\x18\x04 \x01(\rR\n" +
+	"maxPerNode\x12!\n" +
+	"\fmax_lifetime\x18\x05 \x01(\x04R\vmaxLifetime\x12#\n" +
+	"\rmax_bandwidth\x18\x06 \x01(\x04R\fmaxBandwidth\x12%\n" +
+	"\x0enode_bandwidth\x18\a \x01(\x04R\rnodeBandwidth\x12'\n" +
+	"\x0ftotal_bandwidth\x18\b \x01(\x04R\x0etotalBandwidth\"\x12\n" +
+	"\x10GetPolicyRequest\"\x90\x02\n" +
+	"\x11GetPolicyResponse\x12&\n" +
+	"\x06policy\x18\x01 \x01(\v2\x0e.socket.PolicyR\x06policy\x12\x15\n" +
+	"\x06is_set\x18\x02 \x01(\bR\x05isSet\x12\x1d\n" +
+	"\n" +
+	"num_hosted\x18\x03 \x01(\rR\tnumHosted\x12Y\n" +
+	"\x10requests_refused\x18\x04 \x03(\v2..socket.GetPolicyResponse.RequestsRefusedEntryR\x0frequestsRefused\x1aB\n" +
+	"\x14RequestsRefusedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x1d\n" +
+	"\x05Words\x12\x14\n" +
+	"\x05words\x18\x01 \x03(\tR\x05words\"\xec\x03\n" +
+	"\x13UpdatePolicyRequest\x124\n" +
+	"\x0eallow_requests\x18\x01 \x01(\v2\r.socket.WordsR\rallowRequests\x12(\n" +
+	"\bopen_for\x18\x02 \x01(\v2\r.socket.WordsR\aopenFor\x12\"\n" +
+	"\n" +
+	"max_hosted\x18\x03 \x01(\rH\x00R\tmaxHosted\x88\x01\x01\x12%\n" +
+	"\fmax_per_node\x18\x04 \x01(\rH\x01R\n" +
+	"maxPerNode\x88\x01\x01\x12&\n" +
+	"\fmax_lifetime\x18\x05 \x01(\x04H\x02R\vmaxLifetime\x88\x01\x01\x12(\n" +
+	"\rmax_bandwidth\x18\x06 \x01(\x04H\x03R\fmaxBandwidth\x88\x01\x01\x12*\n" +
+	"\x0enode_bandwidth\x18\a \x01(\x04H\x04R\rnodeBandwidth\x88\x01\x01\x12,\n" +
+	"\x0ftotal_bandwidth\x18\b \x01(\x04H\x05R\x0etotalBandwidth\x88\x01\x01\x12\x14\n" +
+	"\x05reset\x18\t \x01(\bR\x05resetB\r\n" +
+	"\v_max_hostedB\x0f\n" +
+	"\r_max_per_nodeB\x0f\n" +
+	"\r_max_lifetimeB\x10\n" +
+	"\x0e_max_bandwidthB\x11\n" +
+	"\x0f_node_bandwidthB\x12\n" +
+	"\x10_total_bandwidth\">\n" +
+	"\x14UpdatePolicyResponse\x12&\n" +
+	"\x06policy\x18\x01 \x01(\v2\x0e.socket.PolicyR\x06policy2\xd2\x06\n" +
 	"\x06Socket\x12C\n" +
 	"\n" +
 	"SendSocket\x12\x19.socket.SendSocketRequest\x1a\x1a.socket.SendSocketResponse\x12F\n" +
@@ -2507,7 +3122,9 @@ const file_socket_proto_rawDesc = "" +
 	"\vRejectOffer\x12\x1a.socket.RejectOfferRequest\x1a\x1b.socket.RejectOfferResponse\x12L\n" +
 	"\rWithdrawOffer\x12\x1c.socket.WithdrawOfferRequest\x1a\x1d.socket.WithdrawOfferResponse\x12:\n" +
 	"\aGetInfo\x12\x16.socket.GetInfoRequest\x1a\x17.socket.GetInfoResponse\x12B\n" +
-	"\x0fSubscribeEvents\x12\x1e.socket.SubscribeEventsRequest\x1a\r.socket.Event0\x01B&Z$github.com/socketd/socketd/socketrpcb\x06proto3"
+	"\x0fSubscribeEvents\x12\x1e.socket.SubscribeEventsRequest\x1a\r.socket.Event0\x01\x12@\n" +
+	"\tGetPolicy\x12\x18.socket.GetPolicyRequest\x1a\x19.socket.GetPolicyResponse\x12I\n" +
+	"\fUpdatePolicy\x12\x1b.socket.UpdatePolicyRequest\x1a\x1c.socket.UpdatePolicyResponseB&Z$github.com/socketd/socketd/socketrpcb\x06proto3"
 
 var (
 	file_socket_proto_rawDescOnce sync.Once
@@ -2522,7 +3139,7 @@ func file_socket_proto_rawDescGZIP() []byte {
 }
 
 var file_socket_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_socket_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_socket_proto_goTypes = []any{
 	(SendSocketRequest_Mode)(0),    // 0: socket.SendSocketRequest.Mode
 	(SocketInfo_State)(0),          // 1: socket.SocketInfo.State
@@ -2553,50 +3170,68 @@ var file_socket_proto_goTypes = []any{
 	(*GetInfoResponse)(nil),        // 26: socket.GetInfoResponse
 	(*SubscribeEventsRequest)(nil), // 27: socket.SubscribeEventsRequest
 	(*Event)(nil),                  // 28: socket.Event
-	nil,                            // 29: socket.Leg.DropsEntry
-	nil,                            // 30: socket.GetInfoResponse.MessagesRefusedEntry
+	(*Policy)(nil),                 // 29: socket.Policy
+	(*GetPolicyRequest)(nil),       // 30: socket.GetPolicyRequest
+	(*GetPolicyResponse)(nil),      // 31: socket.GetPolicyResponse
+	(*Words)(nil),                  // 32: socket.Words
+	(*UpdatePolicyRequest)(nil),    // 33: socket.UpdatePolicyRequest
+	(*UpdatePolicyResponse)(nil),   // 34: socket.UpdatePolicyResponse
+	nil,                            // 35: socket.Leg.DropsEntry
+	nil,                            // 36: socket.GetInfoResponse.MessagesRefusedEntry
+	nil,                            // 37: socket.GetPolicyResponse.RequestsRefusedEntry
 }
 var file_socket_proto_depIdxs = []int32{
 	0,  // 0: socket.SendSocketRequest.mode:type_name -> socket.SendSocketRequest.Mode
-	8,  // 1: socket.StartSocketRequest.limits:type_name -> socket.SocketLimits
-	29, // 2: socket.Leg.drops:type_name -> socket.Leg.DropsEntry
-	12, // 3: socket.SocketInfo.leg1:type_name -> socket.Leg
-	12, // 4: socket.SocketInfo.leg2:type_name -> socket.Leg
-	8,  // 5: socket.SocketInfo.limits:type_name -> socket.SocketLimits
-	1,  // 6: socket.SocketInfo.state:type_name -> socket.SocketInfo.State
-	13, // 7: socket.ListSocketsResponse.sockets:type_name -> socket.SocketInfo
-	2,  // 8: socket.Offer.direction:type_name -> socket.Offer.Direction
-	3,  // 9: socket.Offer.state:type_name -> socket.Offer.State
-	16, // 10: socket.ListOffersResponse.offers:type_name -> socket.Offer
-	16, // 11: socket.AcceptOfferResponse.offer:type_name -> socket.Offer
-	16, // 12: socket.WithdrawOfferResponse.offer:type_name -> socket.Offer
-	30, // 13: socket.GetInfoResponse.messages_refused:type_name -> socket.GetInfoResponse.MessagesRefusedEntry
-	4,  // 14: socket.Event.type:type_name -> socket.Event.Type
-	5,  // 15: socket.Socket.SendSocket:input_type -> socket.SendSocketRequest
-	7,  // 16: socket.Socket.StartSocket:input_type -> socket.StartSocketRequest
-	10, // 17: socket.Socket.StopSocket:input_type -> socket.StopSocketRequest
-	14, // 18: socket.Socket.ListSockets:input_type -> socket.ListSocketsRequest
-	17, // 19: socket.Socket.ListOffers:input_type -> socket.ListOffersRequest
-	19, // 20: socket.Socket.AcceptOffer:input_type -> socket.AcceptOfferRequest
-	21, // 21: socket.Socket.RejectOffer:input_type -> socket.RejectOfferRequest
-	23, // 22: socket.Socket.WithdrawOffer:input_type -> socket.WithdrawOfferRequest
-	25, // 23: socket.Socket.GetInfo:input_type -> socket.GetInfoRequest
-	27, // 24: socket.Socket.SubscribeEvents:input_type -> socket.SubscribeEventsRequest
-	6,  // 25: socket.Socket.SendSocket:output_type -> socket.SendSocketResponse
-	9,  // 26: socket.Socket.StartSocket:output_type -> socket.StartSocketResponse
-	11, // 27: socket.Socket.StopSocket:output_type -> socket.StopSocketResponse
-	15, // 28: socket.Socket.ListSockets:output_type -> socket.ListSocketsResponse
-	18, // 29: socket.Socket.ListOffers:output_type -> socket.ListOffersResponse
-	20, // 30: socket.Socket.AcceptOffer:output_type -> socket.AcceptOfferResponse
-	22, // 31: socket.Socket.RejectOffer:output_type -> socket.RejectOfferResponse
-	24, // 32: socket.Socket.WithdrawOffer:output_type -> socket.WithdrawOfferResponse
-	26, // 33: socket.Socket.GetInfo:output_type -> socket.GetInfoResponse
-	28, // 34: socket.Socket.SubscribeEvents:output_type -> socket.Event
-	25, // [25:35] is the sub-list for method output_type
-	15, // [15:25] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	8,  // 1: socket.SendSocketRequest.limits:type_name -> socket.SocketLimits
+	8,  // 2: socket.StartSocketRequest.limits:type_name -> socket.SocketLimits
+	35, // 3: socket.Leg.drops:type_name -> socket.Leg.DropsEntry
+	12, // 4: socket.SocketInfo.leg1:type_name -> socket.Leg
+	12, // 5: socket.SocketInfo.leg2:type_name -> socket.Leg
+	8,  // 6: socket.SocketInfo.limits:type_name -> socket.SocketLimits
+	1,  // 7: socket.SocketInfo.state:type_name -> socket.SocketInfo.State
+	13, // 8: socket.ListSocketsResponse.sockets:type_name -> socket.SocketInfo
+	2,  // 9: socket.Offer.direction:type_name -> socket.Offer.Direction
+	3,  // 10: socket.Offer.state:type_name -> socket.Offer.State
+	8,  // 11: socket.Offer.limits:type_name -> socket.SocketLimits
+	16, // 12: socket.ListOffersResponse.offers:type_name -> socket.Offer
+	16, // 13: socket.AcceptOfferResponse.offer:type_name -> socket.Offer
+	16, // 14: socket.WithdrawOfferResponse.offer:type_name -> socket.Offer
+	36, // 15: socket.GetInfoResponse.messages_refused:type_name -> socket.GetInfoResponse.MessagesRefusedEntry
+	4,  // 16: socket.Event.type:type_name -> socket.Event.Type
+	29, // 17: socket.GetPolicyResponse.policy:type_name -> socket.Policy
+	37, // 18: socket.GetPolicyResponse.requests_refused:type_name -> socket.GetPolicyResponse.RequestsRefusedEntry
+	32, // 19: socket.UpdatePolicyRequest.allow_requests:type_name -> socket.Words
+	32, // 20: socket.UpdatePolicyRequest.open_for:type_name -> socket.Words
+	29, // 21: socket.UpdatePolicyResponse.policy:type_name -> socket.Policy
+	5,  // 22: socket.Socket.SendSocket:input_type -> socket.SendSocketRequest
+	7,  // 23: socket.Socket.StartSocket:input_type -> socket.StartSocketRequest
+	10, // 24: socket.Socket.StopSocket:input_type -> socket.StopSocketRequest
+	14, // 25: socket.Socket.ListSockets:input_type -> socket.ListSocketsRequest
+	17, // 26: socket.Socket.ListOffers:input_type -> socket.ListOffersRequest
+	19, // 27: socket.Socket.AcceptOffer:input_type -> socket.AcceptOfferRequest
+	21, // 28: socket.Socket.RejectOffer:input_type -> socket.RejectOfferRequest
+	23, // 29: socket.Socket.WithdrawOffer:input_type -> socket.WithdrawOfferRequest
+	25, // 30: socket.Socket.GetInfo:input_type -> socket.GetInfoRequest
+	27, // 31: socket.Socket.SubscribeEvents:input_type -> socket.SubscribeEventsRequest
+	30, // 32: socket.Socket.GetPolicy:input_type -> socket.GetPolicyRequest
+	33, // 33: socket.Socket.UpdatePolicy:input_type -> socket.UpdatePolicyRequest
+	6,  // 34: socket.Socket.SendSocket:output_type -> socket.SendSocketResponse
+	9,  // 35: socket.Socket.StartSocket:output_type -> socket.StartSocketResponse
+	11, // 36: socket.Socket.StopSocket:output_type -> socket.StopSocketResponse
+	15, // 37: socket.Socket.ListSockets:output_type -> socket.ListSocketsResponse
+	18, // 38: socket.Socket.ListOffers:output_type -> socket.ListOffersResponse
+	20, // 39: socket.Socket.AcceptOffer:output_type -> socket.AcceptOfferResponse
+	22, // 40: socket.Socket.RejectOffer:output_type -> socket.RejectOfferResponse
+	24, // 41: socket.Socket.WithdrawOffer:output_type -> socket.WithdrawOfferResponse
+	26, // 42: socket.Socket.GetInfo:output_type -> socket.GetInfoResponse
+	28, // 43: socket.Socket.SubscribeEvents:output_type -> socket.Event
+	31, // 44: socket.Socket.GetPolicy:output_type -> socket.GetPolicyResponse
+	34, // 45: socket.Socket.UpdatePolicy:output_type -> socket.UpdatePolicyResponse
+	34, // [34:46] is the sub-list for method output_type
+	22, // [22:34] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_socket_proto_init() }
@@ -2605,13 +3240,14 @@ func file_socket_proto_init() {
 		return
 	}
 	file_socket_proto_msgTypes[3].OneofWrappers = []any{}
+	file_socket_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_socket_proto_rawDesc), len(file_socket_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   26,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

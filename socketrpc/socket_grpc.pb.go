@@ -29,6 +29,8 @@ const (
 	Socket_WithdrawOffer_FullMethodName   = "/socket.Socket/WithdrawOffer"
 	Socket_GetInfo_FullMethodName         = "/socket.Socket/GetInfo"
 	Socket_SubscribeEvents_FullMethodName = "/socket.Socket/SubscribeEvents"
+	Socket_GetPolicy_FullMethodName       = "/socket.Socket/GetPolicy"
+	Socket_UpdatePolicy_FullMethodName    = "/socket.Socket/UpdatePolicy"
 )
 
 // SocketClient is the client API for Socket service.
@@ -42,9 +44,10 @@ const (
 // that it had in the first published version.
 type SocketClient interface {
 	// socketcli: `send`
-	// SendSocket establishes a socket with another node. It returns once the
-	// message is recorded; what becomes of it arrives as events whose reply_to_id
-	// is the returned id.
+	// SendSocket establishes a socket with another node: it offers a socket of this
+	// node, asks the other node to host one, or passes on a leg of a socket that a
+	// third node hosts. It returns once the message is recorded; what becomes of it
+	// arrives as events whose reply_to_id is the returned id.
 	SendSocket(ctx context.Context, in *SendSocketRequest, opts ...grpc.CallOption) (*SendSocketResponse, error)
 	// socketcli: `start`
 	// StartSocket with an empty request starts the default socket, or returns it if
@@ -54,7 +57,8 @@ type SocketClient interface {
 	StartSocket(ctx context.Context, in *StartSocketRequest, opts ...grpc.CallOption) (*StartSocketResponse, error)
 	// socketcli: `stop`
 	// StopSocket with an empty request stops the default socket, and succeeds if
-	// there is none. With a socket_id it stops that socket.
+	// there is none. With a socket_id it stops that socket. If another node hosts it
+	// the offer of it ends, and with it a socket that was hosted on our request.
 	StopSocket(ctx context.Context, in *StopSocketRequest, opts ...grpc.CallOption) (*StopSocketResponse, error)
 	// socketcli: `list`
 	// ListSockets returns every socket that has not ended with its legs, counters
@@ -85,6 +89,14 @@ type SocketClient interface {
 	// SubscribeEvents streams what happens to sockets and offers: from now on, from
 	// after a cursor, or since a time.
 	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
+	// socketcli: `policy`
+	// GetPolicy returns whose requests this node hosts sockets for, within which
+	// bounds, and how many it has refused.
+	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
+	// socketcli: `policy`
+	// UpdatePolicy changes that, for requests that come from now on. What it sets
+	// takes the place of the configuration, also after a restart, until it is reset.
+	UpdatePolicy(ctx context.Context, in *UpdatePolicyRequest, opts ...grpc.CallOption) (*UpdatePolicyResponse, error)
 }
 
 type socketClient struct {
@@ -204,6 +216,26 @@ func (c *socketClient) SubscribeEvents(ctx context.Context, in *SubscribeEventsR
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Socket_SubscribeEventsClient = grpc.ServerStreamingClient[Event]
 
+func (c *socketClient) GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPolicyResponse)
+	err := c.cc.Invoke(ctx, Socket_GetPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *socketClient) UpdatePolicy(ctx context.Context, in *UpdatePolicyRequest, opts ...grpc.CallOption) (*UpdatePolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdatePolicyResponse)
+	err := c.cc.Invoke(ctx, Socket_UpdatePolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SocketServer is the server API for Socket service.
 // All implementations must embed UnimplementedSocketServer
 // for forward compatibility.
@@ -215,9 +247,10 @@ type Socket_SubscribeEventsClient = grpc.ServerStreamingClient[Event]
 // that it had in the first published version.
 type SocketServer interface {
 	// socketcli: `send`
-	// SendSocket establishes a socket with another node. It returns once the
-	// message is recorded; what becomes of it arrives as events whose reply_to_id
-	// is the returned id.
+	// SendSocket establishes a socket with another node: it offers a socket of this
+	// node, asks the other node to host one, or passes on a leg of a socket that a
+	// third node hosts. It returns once the message is recorded; what becomes of it
+	// arrives as events whose reply_to_id is the returned id.
 	SendSocket(context.Context, *SendSocketRequest) (*SendSocketResponse, error)
 	// socketcli: `start`
 	// StartSocket with an empty request starts the default socket, or returns it if
@@ -227,7 +260,8 @@ type SocketServer interface {
 	StartSocket(context.Context, *StartSocketRequest) (*StartSocketResponse, error)
 	// socketcli: `stop`
 	// StopSocket with an empty request stops the default socket, and succeeds if
-	// there is none. With a socket_id it stops that socket.
+	// there is none. With a socket_id it stops that socket. If another node hosts it
+	// the offer of it ends, and with it a socket that was hosted on our request.
 	StopSocket(context.Context, *StopSocketRequest) (*StopSocketResponse, error)
 	// socketcli: `list`
 	// ListSockets returns every socket that has not ended with its legs, counters
@@ -258,6 +292,14 @@ type SocketServer interface {
 	// SubscribeEvents streams what happens to sockets and offers: from now on, from
 	// after a cursor, or since a time.
 	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[Event]) error
+	// socketcli: `policy`
+	// GetPolicy returns whose requests this node hosts sockets for, within which
+	// bounds, and how many it has refused.
+	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
+	// socketcli: `policy`
+	// UpdatePolicy changes that, for requests that come from now on. What it sets
+	// takes the place of the configuration, also after a restart, until it is reset.
+	UpdatePolicy(context.Context, *UpdatePolicyRequest) (*UpdatePolicyResponse, error)
 	mustEmbedUnimplementedSocketServer()
 }
 
@@ -297,6 +339,12 @@ func (UnimplementedSocketServer) GetInfo(context.Context, *GetInfoRequest) (*Get
 }
 func (UnimplementedSocketServer) SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method SubscribeEvents not implemented")
+}
+func (UnimplementedSocketServer) GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPolicy not implemented")
+}
+func (UnimplementedSocketServer) UpdatePolicy(context.Context, *UpdatePolicyRequest) (*UpdatePolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdatePolicy not implemented")
 }
 func (UnimplementedSocketServer) mustEmbedUnimplementedSocketServer() {}
 func (UnimplementedSocketServer) testEmbeddedByValue()                {}
@@ -492,6 +540,42 @@ func _Socket_SubscribeEvents_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Socket_SubscribeEventsServer = grpc.ServerStreamingServer[Event]
 
+func _Socket_GetPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SocketServer).GetPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Socket_GetPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SocketServer).GetPolicy(ctx, req.(*GetPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Socket_UpdatePolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdatePolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SocketServer).UpdatePolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Socket_UpdatePolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SocketServer).UpdatePolicy(ctx, req.(*UpdatePolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Socket_ServiceDesc is the grpc.ServiceDesc for Socket service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -534,6 +618,14 @@ var Socket_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetInfo",
 			Handler:    _Socket_GetInfo_Handler,
+		},
+		{
+			MethodName: "GetPolicy",
+			Handler:    _Socket_GetPolicy_Handler,
+		},
+		{
+			MethodName: "UpdatePolicy",
+			Handler:    _Socket_UpdatePolicy_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

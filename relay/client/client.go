@@ -4,7 +4,8 @@
 // DialUDP a PacketConn, which also sees to it that the relay knows the program
 // again when the network changes its address.
 //
-// A leg that is OPEN needs nothing of this: dial it.
+// A leg that is OPEN needs nothing of this: dial it. If a TCP leg has several
+// addresses, DialOpenTCP finds the one that works.
 package client
 
 import (
@@ -42,10 +43,11 @@ var ErrUnbound = errors.New("not bound to the leg")
 
 // Config says what leg to use, and how. It is not changed.
 type Config struct {
-	// Addrs are the addresses of the leg, the preferred one first. A next
-	// one is tried when one was silent for 250 ms, or has failed, as in RFC
-	// 8305, section 5; the first that answers is used. There is at least
-	// one.
+	// Addrs are the addresses of the leg, the preferred one first. They are
+	// tried as RFC 8305, sections 4 and 5, has it: IPv4 and IPv6 by turns,
+	// see Interleave, the next one when one was silent for 250 ms, and at
+	// once when one has failed. The first that answers to the handshake is
+	// used. There is at least one.
 	Addrs []netip.AddrPort
 
 	// Leg names the leg. Its Protocol may be left 0.
@@ -75,19 +77,9 @@ type Config struct {
 func (c *Config) complete(protocol uint8) (*Config, error) {
 	full := *c
 
-	full.Addrs = make([]netip.AddrPort, 0, len(c.Addrs))
-	for _, addr := range c.Addrs {
-		plain := netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-		ip := plain.Addr()
-		if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() ||
-			plain.Port() == 0 {
-
-			return nil, fmt.Errorf("address %v: want the address "+
-				"and port of a leg", addr)
-		}
-		if !slices.Contains(full.Addrs, plain) {
-			full.Addrs = append(full.Addrs, plain)
-		}
+	var err error
+	if full.Addrs, err = plainAddrs(c.Addrs); err != nil {
+		return nil, err
 	}
 
 	if full.Leg.Protocol == 0 {
@@ -103,12 +95,34 @@ func (c *Config) complete(protocol uint8) (*Config, error) {
 	return &full, full.validate(protocol)
 }
 
+// plainAddrs returns the addresses of a leg, each once and IPv4 as IPv4, or
+// what is wrong with them.
+func plainAddrs(addrs []netip.AddrPort) ([]netip.AddrPort, error) {
+	if len(addrs) == 0 {
+		return nil, errors.New("no address of the leg")
+	}
+
+	all := make([]netip.AddrPort, 0, len(addrs))
+	for _, addr := range addrs {
+		plain := netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+		ip := plain.Addr()
+		if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() ||
+			plain.Port() == 0 {
+
+			return nil, fmt.Errorf("address %v: want the address "+
+				"and port of a leg", addr)
+		}
+		if !slices.Contains(all, plain) {
+			all = append(all, plain)
+		}
+	}
+
+	return all, nil
+}
+
 // validate tells what is wrong with a complete configuration.
 func (c *Config) validate(protocol uint8) error {
 	switch {
-	case len(c.Addrs) == 0:
-		return errors.New("no address of the leg")
-
 	case c.Leg.Num != 1 && c.Leg.Num != 2:
 		return fmt.Errorf("leg %d: want 1 or 2", c.Leg.Num)
 

@@ -68,7 +68,8 @@ func (c *PacketConn) greet(ctx context.Context, addr netip.AddrPort) (*greeted,
 }
 
 // reach opens a path to the address that answers first. The one in use is tried
-// before the others. Only one path ever binds, or the relay would not know
+// before the others, as RFC 8305, section 4, wants it of who knows one that has
+// worked. Only one path ever binds, or the relay would not know
 // which of them is meant.
 func (c *PacketConn) reach(ctx context.Context) (*greeted, error) {
 	addrs := c.cfg.Addrs

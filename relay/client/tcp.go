@@ -43,6 +43,36 @@ func DialTCP(ctx context.Context, cfg Config) (*net.TCPConn, error) {
 	return caller.TCPConn, nil
 }
 
+// DialOpenTCP connects to a leg of a TCP socket whose admission is OPEN, at the
+// first of its addresses that takes the connection. They are tried as the Addrs
+// of a Config are. To connect is what pins such a leg: if this machine reaches
+// it by two addresses at about the same moment, the leg may have taken the one
+// that is let go of, and then resets this connection.
+//
+// The context ends the dialing, not the connection.
+func DialOpenTCP(ctx context.Context,
+	addrs []netip.AddrPort) (*net.TCPConn, error) {
+
+	plain, err := plainAddrs(addrs)
+	if err != nil {
+		return nil, fmt.Errorf("dial a TCP leg: %w", err)
+	}
+
+	conn, err := race(ctx, plain, connect)
+	if err != nil {
+		return nil, fmt.Errorf("dial a TCP leg: %w", err)
+	}
+
+	return conn, nil
+}
+
+// connect connects to an address.
+func connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+	var dialer net.Dialer
+
+	return dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+}
+
 // caller is a connection that is not bound yet.
 type caller struct {
 	*net.TCPConn
@@ -58,8 +88,7 @@ type caller struct {
 func (c *Config) call(ctx context.Context, addr netip.AddrPort) (*caller,
 	error) {
 
-	var dialer net.Dialer
-	conn, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+	conn, err := connect(ctx, addr)
 	switch {
 	case err == nil:
 

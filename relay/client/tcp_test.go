@@ -305,7 +305,7 @@ func TestDialTCPSilent(t *testing.T) {
 func TestDialTCPAddresses(t *testing.T) {
 	t.Parallel()
 
-	silent, closed := newTCPLeg(t, loopback4), newTCPLeg(t, loopback4)
+	silent, closed := newTCPLeg(t, loopback4), newTCPLeg(t, loopback6)
 	require.NoError(t, closed.listener.Close())
 	good := newTCPLeg(t, loopback6)
 
@@ -343,4 +343,39 @@ func TestDialTCPAddresses(t *testing.T) {
 		require.ErrorContains(t, err, addr.String())
 	}
 	require.NotContains(t, err.Error(), "\n")
+}
+
+// TestDialOpenTCP connects to a leg that asks for no token.
+func TestDialOpenTCP(t *testing.T) {
+	t.Parallel()
+
+	closed, good := newTCPLeg(t, loopback6), newTCPLeg(t, loopback4)
+	require.NoError(t, closed.listener.Close())
+	addrs := []netip.AddrPort{closed.addr(), good.addr()}
+
+	wait := good.serve(func(conn *tcpConn) {
+		_, _ = conn.Write([]byte("payload"))
+	})
+	conn, err := client.DialOpenTCP(testContext(t), addrs)
+	require.NoError(t, err)
+	require.Equal(t, good.addr().String(), conn.RemoteAddr().String())
+	wait()
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "payload", string(got))
+	require.NoError(t, conn.Close())
+
+	require.NoError(t, good.listener.Close())
+	_, err = client.DialOpenTCP(testContext(t), addrs)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	for _, addr := range addrs {
+		require.ErrorContains(t, err, addr.String())
+	}
+
+	_, err = client.DialOpenTCP(testContext(t), nil)
+	require.ErrorContains(t, err, "no address of the leg")
+	_, err = client.DialOpenTCP(testContext(t), []netip.AddrPort{
+		good.addr(), netip.AddrPortFrom(loopback4, 0),
+	})
+	require.ErrorContains(t, err, "address 127.0.0.1:0: want")
 }

@@ -1,7 +1,9 @@
 package regtest
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +14,7 @@ import (
 
 const (
 	// miningAddr takes the coins of every block that is mined. Its key is
-	// the number one, which everybody knows.
+	// minerKey.
 	miningAddr = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 	// rpcUser and rpcPass open btcd's RPC, which listens on loopback.
@@ -61,6 +63,12 @@ func (b *Backend) lndArgs() []string {
 		"--btcd.rpccert=" + b.CertPath,
 		"--btcd.rpcuser=" + rpcUser,
 		"--btcd.rpcpass=" + rpcPass,
+
+		// A node tells its peers what it hears of others this many
+		// milliseconds later, rather than after a minute and a half,
+		// and pauses as short between the parts.
+		"--trickledelay=50",
+		"--gossip.sub-batch-delay=50ms",
 	}
 }
 
@@ -125,23 +133,70 @@ func (b *Btcd) awaitReady(ctx context.Context, proc *Process) error {
 
 // Mine mines blocks.
 func (b *Btcd) Mine(ctx context.Context, blocks int) error {
+	_, err := b.mine(ctx, blocks)
+
+	return err
+}
+
+// mine mines blocks and returns their hashes, in hex.
+func (b *Btcd) mine(ctx context.Context, blocks int) ([]string, error) {
+	out, err := b.call(ctx, "generate", strconv.Itoa(blocks))
+	if err != nil {
+		return nil, fmt.Errorf("mine %d blocks: %w", blocks, err)
+	}
+
+	var hashes []string
+	if err := json.Unmarshal(out, &hashes); err != nil {
+		return nil, fmt.Errorf("mine %d blocks: %w", blocks, err)
+	}
+
+	return hashes, nil
+}
+
+// Height returns how many blocks there are after the first one.
+func (b *Btcd) Height(ctx context.Context) (uint32, error) {
+	out, err := b.call(ctx, "getblockcount")
+	if err != nil {
+		return 0, err
+	}
+	height, err := strconv.ParseUint(string(out), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("getblockcount: %w", err)
+	}
+
+	return uint32(height), nil
+}
+
+// call makes a call of btcd's RPC and returns what btcctl prints: JSON, or a
+// text without its quotes.
+func (b *Btcd) call(ctx context.Context, method ...string) ([]byte, error) {
 	//nolint:gosec // The program is the one of the config.
 	cmd := exec.CommandContext(
 		ctx, filepath.Join(b.cfg.BinDir, "btcctl"),
-		"--regtest",
-		"--configfile="+os.DevNull,
-		"--rpcserver="+b.rpcAddr,
-		"--rpcuser="+rpcUser,
-		"--rpcpass="+rpcPass,
-		"--rpccert="+b.certPath(),
-		"generate", strconv.Itoa(blocks),
+		append(b.CLIArgs(), method...)...,
 	)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("mine %d blocks: %w: %s", blocks, err, out)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s%s", method[0], err, out,
+			stderr.Bytes())
 	}
 
-	return nil
+	return bytes.TrimSpace(out), nil
+}
+
+// CLIArgs returns the options with which btcctl reaches the chain.
+func (b *Btcd) CLIArgs() []string {
+	return []string{
+		"--regtest",
+		"--configfile=" + os.DevNull,
+		"--rpcserver=" + b.rpcAddr,
+		"--rpcuser=" + rpcUser,
+		"--rpcpass=" + rpcPass,
+		"--rpccert=" + b.certPath(),
+	}
 }
 
 // Backend returns what an lnd needs to use this chain.

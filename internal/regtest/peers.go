@@ -3,16 +3,10 @@ package regtest
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/lightningnetwork/lnd/lnrpc"
 )
-
-// relistInterval is when the peers are listed again although no event came. A
-// subscription of lnd is live only some time after the call that made it has
-// returned, so that an early event can be missed.
-const relistInterval = 250 * time.Millisecond
 
 // reconnectInterval is when a node is told again to connect to another. Two
 // that connect to each other at the same moment may each drop the connection
@@ -32,74 +26,42 @@ func (l *Lnd) ConnectPeer(ctx context.Context, other *Lnd) error {
 }
 
 func (l *Lnd) connectPeer(ctx context.Context, other *Lnd) error {
-	ctx, cancel := context.WithCancel(ctx)
+	var (
+		dialed  time.Time
+		dialErr error
+	)
 
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-
-	// One place is enough: an event only says that it is time to look.
-	events := make(chan struct{}, 1)
-	for _, node := range []*Lnd{l, other} {
-		stream, err := node.Client().SubscribePeerEvents(
-			ctx, &lnrpc.PeerEventSubscription{},
-		)
-		if err != nil {
-			return fmt.Errorf("subscribe to peer events: %w", err)
-		}
-
-		// A stream that breaks ends the goroutine. The listing below
-		// meets the same trouble and reports it.
-		wg.Go(func() {
-			for {
-				if _, err := stream.Recv(); err != nil {
-					return
-				}
-
-				select {
-				case events <- struct{}{}:
-				default:
-				}
-			}
-		})
-	}
-
-	peers, err := l.arePeers(ctx, other)
-	if err != nil || peers {
-		return err
-	}
-
-	connectErr := l.dialPeer(ctx, other)
-
-	ticker := time.NewTicker(relistInterval)
-	defer ticker.Stop()
-	reconnect := time.NewTicker(reconnectInterval)
-	defer reconnect.Stop()
-
-	for {
+	return await(ctx, func(ctx context.Context) (bool, error) {
 		peers, err := l.arePeers(ctx, other)
-		if err != nil || peers {
-			return err
-		}
+		switch {
+		case err != nil || peers:
+			return peers, err
 
 		// The other node may have connected to this one meanwhile,
 		// which is an error here and no harm. Everything else is.
-		if connectErr != nil {
-			return connectErr
-		}
+		case dialErr != nil:
+			return false, dialErr
 
-		select {
-		case <-events:
-		case <-ticker.C:
-		case <-reconnect.C:
-			// The first one was told what to do without an error.
-			// Now it may say that it is about to.
+		case dialed.IsZero():
+			dialErr = l.dialPeer(ctx, other)
+			dialed = time.Now()
+
+		// The first one was told what to do without an error. Now it
+		// may say that it is about to.
+		case time.Since(dialed) >= reconnectInterval:
 			_ = l.dialPeer(ctx, other)
-
-		case <-ctx.Done():
-			return context.Cause(ctx)
+			dialed = time.Now()
 		}
-	}
+
+		return false, nil
+	}, l.peerEvents, other.peerEvents)
+}
+
+// peerEvents subscribes to the peers that come and go.
+func (l *Lnd) peerEvents(ctx context.Context) (event, error) {
+	return eventsOf(l.Client().SubscribePeerEvents(
+		ctx, &lnrpc.PeerEventSubscription{},
+	))
 }
 
 // dialPeer tells the node to connect to another.

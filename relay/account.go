@@ -1,71 +1,53 @@
 package relay
 
-import (
-	"errors"
-	"fmt"
-
-	"golang.org/x/sys/cpu"
-)
-
-// ErrAccount means that an account has as many sockets as it may have.
-var ErrAccount = errors.New("too many sockets of one account")
+import "golang.org/x/sys/cpu"
 
 // account is what the sockets of one user of the relay are counted against
-// together. Who a user is, is its caller's business.
+// together. Who a user is, is its caller's business. The relay's lock guards
+// it.
 type account struct {
-	// share bounds what passes through all of its sockets. It is
-	// immutable.
+	// share bounds what passes through all of its sockets; nil if nothing
+	// does.
 	share *share
 
-	// sockets is how many sockets are counted. The relay's lock guards it.
+	// sockets is how many sockets are counted.
 	sockets int
 }
 
 // Charge counts the socket against an account from now on, and against no other
-// any more. All sockets of an account together may be Config.AccountSockets,
-// and pass Config.AccountBandwidth. An empty name is no account. The error is
-// ErrAccount, and then the socket is counted as before.
-func (s *Socket) Charge(name string) error {
+// any more. All sockets of an account together may pass
+// Config.AccountBandwidth. An empty name is no account.
+func (s *Socket) Charge(name string) {
 	r := s.relay
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
 	if s.account == name || r.sockets[s.id] != s {
-		return nil
+		return
 	}
 
-	var to *account
+	var in *share
 	if name != "" {
-		var err error
-		if to, err = r.openAccount(name); err != nil {
-			return err
-		}
+		in = r.openAccount(name).share
 	}
 
 	r.closeAccount(s.account)
 	s.account = name
-	s.charged.Store(to.seat())
-
-	return nil
+	s.charged.Store(in.seat())
 }
 
 // openAccount returns an account, and counts one more socket there. The
 // relay's lock is held.
-func (r *Relay) openAccount(name string) (*account, error) {
+func (r *Relay) openAccount(name string) *account {
 	a := r.accounts[name]
 	if a == nil {
-		a = &account{share: newShare(r.cfg.AccountBandwidth)}
+		a = &account{share: newShare(r.accountBandwidth)}
+		r.accounts[name] = a
 	}
-
-	if limit := r.cfg.AccountSockets; limit > 0 && a.sockets >= limit {
-		return nil, fmt.Errorf("%w: it has %d", ErrAccount, limit)
-	}
-
 	a.sockets++
-	r.accounts[name] = a
 
-	return a, nil
+	return a
 }
 
 // closeAccount counts one socket less in an account. The relay's lock is held.
@@ -81,7 +63,70 @@ func (r *Relay) closeAccount(name string) {
 	}
 }
 
-// seat is where the legs of a socket are counted in the share of an account.
+// SetBandwidth changes, in bytes of payload per second, how much all sockets
+// together may pass, which is Config.Bandwidth, and how much the sockets of
+// each account may, which is Config.AccountBandwidth. 0 means no limit. It
+// holds from now on, for the sockets that are open too, and what is owed to a
+// limit that changes is forgotten: whoever waited for it waits no longer. A
+// limit that is set to what it was stays as it is.
+func (r *Relay) SetBandwidth(total, account uint64) {
+	r.mu.Lock()
+	isNew := r.setTotal(total)
+	isNew = r.setAccounts(account) || isNew
+	r.mu.Unlock()
+
+	if isNew {
+		r.plane.hurry()
+	}
+}
+
+// setTotal changes what all sockets may pass, and reports whether it was
+// something else before. The relay's lock is held.
+func (r *Relay) setTotal(bandwidth uint64) bool {
+	if r.bandwidth == bandwidth {
+		return false
+	}
+
+	r.bandwidth = bandwidth
+	r.share = newShare(bandwidth)
+	for _, s := range r.sockets {
+		s.sit(r.share)
+	}
+
+	return true
+}
+
+// setAccounts changes what the sockets of each account may pass, and reports
+// whether it was something else before. The relay's lock is held.
+func (r *Relay) setAccounts(bandwidth uint64) bool {
+	if r.accountBandwidth == bandwidth {
+		return false
+	}
+
+	r.accountBandwidth = bandwidth
+	for _, a := range r.accounts {
+		a.share = newShare(bandwidth)
+	}
+	for _, s := range r.sockets {
+		if a := r.accounts[s.account]; a != nil {
+			s.charged.Store(a.share.seat())
+		}
+	}
+
+	return true
+}
+
+// sit counts the socket in the share of all sockets, unless it is counted there
+// already. The relay's lock is held.
+func (s *Socket) sit(in *share) {
+	if s.seated.Load().in() != in {
+		s.seated.Store(in.seat())
+	}
+}
+
+// seat is where the legs of a socket are counted in a share. When the share
+// gets another rate there is another share, and every socket gets another seat:
+// what is owed at one rate says nothing at another.
 type seat struct {
 	// members holds leg 1 and leg 2.
 	members [2]member
@@ -90,19 +135,27 @@ type seat struct {
 	_ cpu.CacheLinePad
 }
 
-// seat returns a new seat in the account; nil for no account or one whose
-// bandwidth has no limit.
-func (a *account) seat() *seat {
-	if a == nil || a.share == nil {
+// seat returns a new seat in the share; nil for no share.
+func (s *share) seat() *seat {
+	if s == nil {
 		return nil
 	}
 
 	to := &seat{}
 	for i := range to.members {
-		to.members[i].share = a.share
+		to.members[i].share = s
 	}
 
 	return to
+}
+
+// in returns the share that the seat is in; nil for no seat.
+func (s *seat) in() *share {
+	if s == nil {
+		return nil
+	}
+
+	return s.members[0].share
 }
 
 // member returns where a leg is counted; nil for no seat.

@@ -153,7 +153,7 @@ func (s *share) fade(last, periods uint64) {
 }
 
 // member is one direction of a socket in a share. Everything passes the nil
-// member, and one without a share.
+// member.
 type member struct {
 	// share is what the member belongs to. It is immutable.
 	share *share
@@ -163,11 +163,6 @@ type member struct {
 
 	// period is the last period in which the member was counted.
 	period atomic.Uint64
-}
-
-// isFree tells whether everything passes.
-func (m *member) isFree() bool {
-	return m == nil || m.share == nil
 }
 
 // part returns what is due to the member, in bytes per second.
@@ -183,7 +178,7 @@ func (m *member) part(now instant) float64 {
 
 // available returns how many bytes may pass.
 func (m *member) available(now instant) int64 {
-	if m.isFree() {
+	if m == nil {
 		return noLimit
 	}
 
@@ -195,7 +190,7 @@ func (m *member) available(now instant) int64 {
 
 // take takes bytes that passed.
 func (m *member) take(now instant, bytes int64) {
-	if m.isFree() {
+	if m == nil {
 		return
 	}
 
@@ -212,7 +207,7 @@ func (m *member) take(now instant, bytes int64) {
 
 // wait returns how long nothing may pass; 0 if something may.
 func (m *member) wait(now instant) time.Duration {
-	if m.isFree() {
+	if m == nil {
 		return 0
 	}
 

@@ -60,13 +60,13 @@ type Config struct {
 	// Bandwidth is how many bytes of payload all sockets together may pass
 	// in a second, both directions. 0 means no limit. Each direction of a
 	// socket in which something passes may always have an equal part; what
-	// is left over goes to whoever comes first.
+	// is left over goes to whoever comes first. Relay.SetBandwidth changes
+	// it.
 	Bandwidth uint64
 
-	// AccountSockets is how many sockets may be charged to an account, and
-	// AccountBandwidth how many bytes of payload they may pass together in
-	// a second, both directions. 0 means no limit. See Socket.Charge.
-	AccountSockets   int
+	// AccountBandwidth is how many bytes of payload the sockets that are
+	// charged to an account may pass together in a second, both directions.
+	// 0 means no limit. See Socket.Charge. Relay.SetBandwidth changes it.
 	AccountBandwidth uint64
 
 	// Logger is where the relay logs. What strangers can cause is logged
@@ -102,10 +102,6 @@ func (c *Config) validate() error {
 	case c.MaxSockets < 1:
 		return fmt.Errorf("max sockets %d: want at least 1",
 			c.MaxSockets)
-
-	case c.AccountSockets < 0:
-		return fmt.Errorf("account sockets %d are negative",
-			c.AccountSockets)
 
 	case c.PinTimeout <= 0:
 		return fmt.Errorf("pin timeout %v: want more than 0",

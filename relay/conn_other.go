@@ -19,8 +19,8 @@ const (
 	// other at once.
 	copySize = 32 << 10
 
-	// maxPause is how long a connection that was closed may go unnoticed
-	// while bandwidth does not allow to read from it.
+	// maxPause is how long a connection that was closed, and a limit that
+	// was changed, may go unnoticed while bandwidth does not allow to read.
 	maxPause = 100 * time.Millisecond
 
 	// lingerTime is how long a connection outlives its partner at most.
@@ -110,9 +110,10 @@ func (c *tcpConn) awaitAllowance() int {
 	}
 }
 
-// pause waits for so long. It reports false if the connection is closed.
+// pause waits for so long, or until there is bandwidth because a limit was
+// changed. It reports false if the connection is closed.
 func (c *tcpConn) pause(wait time.Duration) bool {
-	for ; wait > 0; wait -= maxPause {
+	for wait > 0 {
 		select {
 		case <-time.After(min(wait, maxPause)):
 		case <-c.leg.carrier.done:
@@ -125,6 +126,9 @@ func (c *tcpConn) pause(wait time.Duration) bool {
 		if c.SetReadDeadline(time.Time{}) != nil {
 			return false
 		}
+
+		owed := c.leg.noneFor(c.leg.relay.moment().now)
+		wait = min(wait-maxPause, owed)
 	}
 
 	return true

@@ -170,7 +170,7 @@ func TestRun(t *testing.T) {
 
 	_, err := w.Open(Options{Protocol: UDP})
 	require.ErrorIs(t, err, ErrClosed)
-	require.ErrorIs(t, w.reserve(), ErrClosed)
+	require.ErrorIs(t, w.reserve(newID()), ErrClosed)
 }
 
 // TestRunEnded runs a relay whose context has ended before.
@@ -198,7 +198,8 @@ func TestRegisterLate(t *testing.T) {
 
 	relay, err := New(testConfig(t), nil)
 	require.NoError(t, err)
-	require.NoError(t, relay.reserve())
+	id := newID()
+	require.NoError(t, relay.reserve(id))
 
 	ports, err := relay.listen(UDP)
 	require.NoError(t, err)
@@ -220,9 +221,10 @@ func TestRegisterLate(t *testing.T) {
 		return relay.closed
 	}, limit, tick)
 
-	s := relay.newSocket(Options{Protocol: UDP}, ports)
+	s := relay.newSocket(Options{ID: id, Protocol: UDP}, ports)
 	require.False(t, relay.register(s))
 	require.Zero(t, relay.NumSockets())
+	require.Empty(t, relay.reserved)
 
 	relay.unlisten(ports[:]...)
 	require.Len(t, relay.ports.free, relay.cfg.Ports.size())

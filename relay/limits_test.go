@@ -93,7 +93,7 @@ func TestNoneFor(t *testing.T) {
 		cfg.Bandwidth, cfg.AccountBandwidth = 3000, 2000
 	})
 	s := w.openWith(Options{Protocol: TCP, Limits: Limits{Bandwidth: 1000}})
-	require.NoError(t, s.Charge("somebody"))
+	s.Charge("somebody")
 	l := s.leg(Leg1)
 
 	now := begin
@@ -104,15 +104,15 @@ func TestNoneFor(t *testing.T) {
 			return 4*time.Second - burstTime + 1
 		},
 		"account": func() time.Duration {
-			l.inAccount().take(now, 1000)
-			l.inAccount().take(now, 10_000)
+			l.shares().account.take(now, 1000)
+			l.shares().account.take(now, 10_000)
 
 			// The part of who is alone is all of it.
 			return 5*time.Second - burstTime + 1
 		},
 		"relay": func() time.Duration {
-			l.meter.inRelay.take(now, 1000)
-			l.meter.inRelay.take(now, 18_000)
+			l.shares().relay.take(now, 1000)
+			l.shares().relay.take(now, 18_000)
 
 			return 6*time.Second - burstTime + 1
 		},

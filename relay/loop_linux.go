@@ -95,6 +95,17 @@ func (p *plane) stop() error {
 	return failed
 }
 
+// hurry lets every connection that waits for bandwidth see again whether there
+// is some: a limit has changed.
+func (p *plane) hurry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	for _, l := range p.loops {
+		l.hurry()
+	}
+}
+
 // startLoops starts one loop per processor. If it fails none is left.
 func startLoops(r *Relay) ([]*loop, error) {
 	loops := make([]*loop, 0, runtime.GOMAXPROCS(0))

@@ -26,9 +26,6 @@ type meter struct {
 	bandwidth bucket
 	packets   bucket
 
-	// inRelay is the member of the relay's share.
-	inRelay member
-
 	// told is when a limit that bit was told of, by reason.
 	told [numDropReasons]atomicInstant
 }
@@ -38,8 +35,8 @@ type budget struct {
 	// isFree tells that nothing bounds it.
 	isFree bool
 
-	// account is whom it is counted against.
-	account *member
+	// shares are what it is counted in.
+	shares shares
 
 	// bandwidth, packets and bytes are how much may pass yet, by limit.
 	bandwidth, packets, bytes int64
@@ -49,6 +46,38 @@ type budget struct {
 
 	// over counts the packets that were not, by limit.
 	over [3]uint64
+}
+
+// shares are the members that a leg is of what it has in common with others. A
+// change of bandwidth makes others of them.
+type shares struct {
+	// relay is that of the share of all sockets, and account that of the
+	// account that the socket is charged to.
+	relay, account *member
+}
+
+// shares returns what the leg is counted in now.
+func (l *leg) shares() shares {
+	return shares{
+		relay:   l.socket.seated.Load().member(l.num),
+		account: l.socket.charged.Load().member(l.num),
+	}
+}
+
+// available returns how many bytes may pass.
+func (s shares) available(now instant) int64 {
+	return min(s.relay.available(now), s.account.available(now))
+}
+
+// take takes bytes that passed.
+func (s shares) take(now instant, bytes int64) {
+	s.relay.take(now, bytes)
+	s.account.take(now, bytes)
+}
+
+// wait returns how long nothing may pass; 0 if something may.
+func (s shares) wait(now instant) time.Duration {
+	return max(s.relay.wait(now), s.account.wait(now))
 }
 
 // overReasons tells what the places of budget.over are for.
@@ -70,14 +99,8 @@ func (l *leg) isFree() bool {
 	m := &l.meter
 
 	return m.limits.Bandwidth == 0 && m.limits.Packets == 0 &&
-		m.limits.TotalBytes == 0 && m.inRelay.isFree() &&
+		m.limits.TotalBytes == 0 && l.socket.seated.Load() == nil &&
 		l.socket.charged.Load() == nil
-}
-
-// inAccount returns the member of the share of the account that the socket is
-// counted against.
-func (l *leg) inAccount() *member {
-	return l.socket.charged.Load().member(l.num)
 }
 
 // budget returns what may pass now.
@@ -93,15 +116,12 @@ func (l *leg) budget(now instant) budget {
 	}
 
 	m := &l.meter
-	b.account = l.inAccount()
+	b.shares = l.shares()
 
 	if rate := m.limits.Bandwidth; rate > 0 {
 		b.bandwidth = m.bandwidth.available(now, float64(rate))
 	}
-	b.bandwidth = min(
-		b.bandwidth, m.inRelay.available(now),
-		b.account.available(now),
-	)
+	b.bandwidth = min(b.bandwidth, b.shares.available(now))
 
 	if rate := m.limits.Packets; rate > 0 {
 		b.packets = m.packets.available(now, float64(rate))
@@ -159,7 +179,7 @@ func (l *leg) spend(b *budget, now instant) {
 
 	m := &l.meter
 	if b.used.packets > 0 {
-		l.charge(b.account, b.used.bytes, now)
+		l.charge(b.shares, b.used.bytes, now)
 		if rate := m.limits.Packets; rate > 0 {
 			m.packets.take(now, int64(b.used.packets),
 				float64(rate), maxWait)
@@ -179,14 +199,13 @@ func (l *leg) spend(b *budget, now instant) {
 }
 
 // charge takes bytes out of the buckets that count bytes.
-func (l *leg) charge(account *member, bytes uint64, now instant) {
+func (l *leg) charge(in shares, bytes uint64, now instant) {
 	m := &l.meter
 	if rate := m.limits.Bandwidth; rate > 0 {
 		m.bandwidth.take(now, int64(bytes), float64(rate), maxWait)
 	}
 
-	m.inRelay.take(now, int64(bytes))
-	account.take(now, int64(bytes))
+	in.take(now, int64(bytes))
 }
 
 // allowance returns how many bytes of a connection may be read now, and if
@@ -208,10 +227,7 @@ func (l *leg) allowance(now instant) (int64, time.Duration) {
 // noneFor returns how long nothing may pass for want of bandwidth; 0 if
 // something may.
 func (l *leg) noneFor(now instant) time.Duration {
-	m := &l.meter
-
-	return max(m.bandwidth.wait(now), m.inRelay.wait(now),
-		l.inAccount().wait(now))
+	return max(l.meter.bandwidth.wait(now), l.shares().wait(now))
 }
 
 // consumed takes bytes that were read from a connection out of the buckets. It
@@ -232,7 +248,7 @@ func (l *leg) consumed(bytes int, now instant) bool {
 		return false
 	}
 
-	l.charge(l.inAccount(), uint64(bytes), now)
+	l.charge(l.shares(), uint64(bytes), now)
 
 	return true
 }

@@ -146,7 +146,7 @@ func TestNoFreePort(t *testing.T) {
 	require.Equal(t, 1, left)
 
 	// Its place among the sockets was given back as well.
-	require.Zero(t, w.reserved)
+	require.Empty(t, w.reserved)
 
 	require.NoError(t, first.Close())
 	require.NoError(t, second.Close())
@@ -154,7 +154,8 @@ func TestNoFreePort(t *testing.T) {
 	w.open()
 }
 
-// when they are free again.
+// TestForeignPorts opens sockets beside other programs that have most of the
+// ports. Those are passed over, and taken when they are free again.
 func TestForeignPorts(t *testing.T) {
 	t.Parallel()
 
@@ -192,6 +193,7 @@ func TestForeignPorts(t *testing.T) {
 	}
 }
 
+// TestPortRest checks that the ports of a closed socket rest, and those of a
 // socket that never came to be do not.
 func TestPortRest(t *testing.T) {
 	t.Parallel()
@@ -289,4 +291,83 @@ func TestListenElsewhere(t *testing.T) {
 	require.False(t, w.ports.isTaken(w.cfg.Ports.Low))
 	require.False(t, w.ports.isTaken(w.cfg.Ports.High))
 	require.Len(t, w.ports.free, 2)
+}
+
+// TestOpenNamed opens sockets under names that the caller chose. No two sockets
+// that are open or on their way have the same.
+func TestOpenNamed(t *testing.T) {
+	t.Parallel()
+
+	w := newWorld(t, nil)
+	free := len(w.ports.free)
+
+	id := newID()
+	opts := Options{ID: id, Protocol: UDP, Admission: ByToken}
+	s := w.openWith(opts)
+	require.Equal(t, id, s.ID())
+	found, ok := w.Socket(id)
+	require.True(t, ok)
+	require.Same(t, s, found)
+
+	// The name is no part of what a further socket could be opened with.
+	require.Equal(t, Options{
+		Protocol: UDP, Admission: ByToken,
+	}, s.Options())
+	require.NotEqual(t, id, w.openWith(s.Options()).ID())
+
+	// The legs' tokens are for that name.
+	h1 := newHolder(t, loopback4, s, Leg1, ownToken(t, s, Leg1))
+	h1.bind()
+	require.Equal(t, id, w.event().(EventPinned).SocketID)
+
+	kept := s.Keep()
+	for _, opts := range []Options{
+		{ID: id, Protocol: UDP},
+		{ID: id, Protocol: TCP},
+		{Protocol: UDP, Admission: ByToken, Restore: &kept},
+	} {
+		_, err := w.Open(opts)
+		require.ErrorIs(t, err, ErrOptions)
+		require.ErrorContains(t, err, id.String()+" is open already")
+	}
+	require.Equal(t, 2, w.NumSockets())
+	require.Empty(t, w.reserved)
+	require.Len(t, w.ports.free, free-4)
+
+	// The name is free again when the socket has ended.
+	require.NoError(t, s.Close())
+	require.Equal(t, id, w.openWith(opts).ID())
+}
+
+// TestOpenNamedAtOnce opens a socket many times at once under the same name.
+// One call succeeds.
+func TestOpenNamedAtOnce(t *testing.T) {
+	t.Parallel()
+
+	const count = 20
+
+	w := newWorld(t, nil)
+	opts := Options{ID: newID(), Protocol: UDP}
+
+	var (
+		group  sync.WaitGroup
+		opened atomic.Int64
+	)
+	for range count {
+		group.Go(func() {
+			_, err := w.Open(opts)
+			switch {
+			case err == nil:
+				opened.Add(1)
+
+			case !errors.Is(err, ErrOptions):
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+
+	require.EqualValues(t, 1, opened.Load())
+	require.Equal(t, 1, w.NumSockets())
+	require.Empty(t, w.reserved)
 }

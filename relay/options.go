@@ -9,6 +9,10 @@ import (
 
 // Options says what socket to open.
 type Options struct {
+	// ID is the socket's name. Whoever has to know it before the socket is
+	// open chooses it, at random. The zero value means that Open does.
+	ID ID
+
 	// Protocol is what the clients speak.
 	Protocol Protocol
 
@@ -84,6 +88,10 @@ func (o *Options) validate(now time.Time) error {
 		if err := o.Restore.validate(o.Admission); err != nil {
 			return err
 		}
+		if o.ID != (ID{}) && o.ID != o.Restore.ID {
+			return fmt.Errorf("%w: the id is %v, and that to "+
+				"restore %v", ErrOptions, o.ID, o.Restore.ID)
+		}
 	}
 
 	for i, allow := range o.Allow {
@@ -111,6 +119,21 @@ func (l *Limits) validate(protocol Protocol) error {
 
 	default:
 		return nil
+	}
+}
+
+// name returns the id of the socket to open, which is drawn at random if nobody
+// chose it.
+func (o *Options) name() ID {
+	switch {
+	case o.Restore != nil:
+		return o.Restore.ID
+
+	case o.ID != ID{}:
+		return o.ID
+
+	default:
+		return newID()
 	}
 }
 

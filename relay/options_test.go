@@ -65,7 +65,6 @@ func TestOptionsExtremes(t *testing.T) {
 	w := newWorld(t, func(cfg *Config) {
 		cfg.Bandwidth = math.MaxUint64
 		cfg.AccountBandwidth = math.MaxUint64
-		cfg.AccountSockets = math.MaxInt
 	})
 
 	for _, limits := range []Limits{
@@ -79,7 +78,7 @@ func TestOptionsExtremes(t *testing.T) {
 		opts := Options{Protocol: UDP, Limits: limits}
 		s := w.openWith(opts)
 		require.Equal(t, opts, s.Options())
-		require.NoError(t, s.Charge("somebody"))
+		s.Charge("somebody")
 
 		// A packet passes whatever the limits are.
 		c1, c2 := w.join(s, loopback4, loopback6)
@@ -91,7 +90,7 @@ func TestOptionsExtremes(t *testing.T) {
 		opts := Options{Protocol: TCP, Limits: Limits{Pairs: pairs}}
 		s := w.openWith(opts)
 		require.Equal(t, opts, s.Options())
-		require.NoError(t, s.Charge("somebody"))
+		s.Charge("somebody")
 
 		c1, c2 := callBoth(t, s)
 		c1.say("hello")
@@ -133,16 +132,6 @@ func prefixes(texts ...string) []netip.Prefix {
 	}
 
 	return list
-}
-
-// TestAccountConfig checks the limits of accounts that cannot be.
-func TestAccountConfig(t *testing.T) {
-	t.Parallel()
-
-	cfg := testConfig(t)
-	cfg.AccountSockets = -1
-	_, err := New(cfg, nil)
-	require.ErrorContains(t, err, "account sockets -1")
 }
 
 // TestAllowValidate checks which lists of networks can be.

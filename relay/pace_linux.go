@@ -56,6 +56,19 @@ func (p *pacer) wake(now instant, wait time.Duration) {
 	p.leg.carrier.loop.timer.set(p, now, end)
 }
 
+// hurry ends all waits now.
+func (l *loop) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	now := l.relay.moment().now
+	for a := range l.timer.alarms {
+		if p, ok := a.(*pacer); ok {
+			l.timer.set(p, now, now)
+		}
+	}
+}
+
 // ring is called when the wait is over.
 func (p *pacer) ring(instant) instant {
 	loop := p.leg.carrier.loop

@@ -66,6 +66,7 @@ func TestPin(t *testing.T) {
 	w.noEvent()
 }
 
+// TestStrangers checks that nothing of anybody but the client passes a leg,
 // before and after the other leg has its client.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
@@ -114,6 +115,7 @@ func TestStrangers(t *testing.T) {
 	w.noEvent()
 }
 
+// TestTakeover checks that a leg takes a client that was restarted once it has
 // heard nothing from the old port for long enough, and not before.
 func TestTakeover(t *testing.T) {
 	t.Parallel()

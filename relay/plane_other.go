@@ -32,6 +32,10 @@ func (p *plane) newCarrier(s *Socket) carrier {
 	return &udpCarrier{socket: s}
 }
 
+// hurry does nothing: a connection that waits for bandwidth sees by itself, every
+// maxPause, whether it still has to.
+func (p *plane) hurry() {}
+
 // stop does nothing: nothing is left when all sockets have ended.
 func (p *plane) stop() error {
 	return nil

@@ -25,9 +25,6 @@ type Relay struct {
 	// cookies makes the challenges of clients that bind.
 	cookies *cookies
 
-	// share bounds what all sockets pass together; nil if nothing does.
-	share *share
-
 	// plane makes the carriers of sockets.
 	plane *plane
 
@@ -59,9 +56,9 @@ type Relay struct {
 	// sockets holds the open sockets.
 	sockets map[ID]*Socket
 
-	// reserved is the number of places that calls of Open hold for sockets
-	// to come.
-	reserved int
+	// reserved holds the places that calls of Open have for sockets to
+	// come.
+	reserved map[ID]struct{}
 
 	// opened is the number of sockets that ever were open.
 	opened uint64
@@ -72,8 +69,15 @@ type Relay struct {
 	// doomed holds sockets that Run has to end.
 	doomed []doomed
 
+	// share bounds what all sockets pass together; nil if nothing does.
+	share *share
+
 	// accounts holds the accounts that sockets are charged to.
 	accounts map[string]*account
+
+	// bandwidth and accountBandwidth are what the shares of all sockets and
+	// of each account are made for.
+	bandwidth, accountBandwidth uint64
 }
 
 // doomed is a socket that Run has to end.
@@ -117,13 +121,15 @@ func New(cfg Config, notify func(Event)) (*Relay, error) {
 			append(slices.Clone(cfg.SelfAddrs), cfg.Listen)...,
 		),
 		cookies:  newCookies(),
-		share:    newShare(cfg.Bandwidth),
 		epoch:    time.Now(),
 		wake:     make(chan struct{}, 1),
 		sockets:  make(map[ID]*Socket),
+		reserved: make(map[ID]struct{}),
 		accounts: make(map[string]*account),
 	}
 	r.plane = newPlane(r)
+	r.setTotal(cfg.Bandwidth)
+	r.setAccounts(cfg.AccountBandwidth)
 
 	return r, nil
 }
@@ -162,28 +168,29 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // Open opens a socket on two ports and relays from then on. If it fails
 // nothing stays behind. The error is ErrClosed, ErrTooManySockets,
-// ErrNoFreePort, ErrProtocol, ErrAdmission, ErrOptions, or what the system
-// said.
+// ErrNoFreePort, ErrPortTaken, ErrProtocol, ErrAdmission, ErrOptions, also if a
+// socket of that name is open, or what the system said.
 func (r *Relay) Open(opts Options) (*Socket, error) {
 	if err := opts.validate(time.Now()); err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
 
-	if err := r.reserve(); err != nil {
+	opts.ID = opts.name()
+	if err := r.reserve(opts.ID); err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
 	defer r.opening.Done()
 
 	ports, err := r.listenFor(&opts)
 	if err != nil {
-		r.unreserve()
+		r.unreserve(opts.ID)
 
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
 
 	s := r.newSocket(opts, ports)
 	if err := s.carrier.start(); err != nil {
-		r.unreserve()
+		r.unreserve(opts.ID)
 		r.discard(s)
 
 		return nil, fmt.Errorf("open socket: %w", err)
@@ -294,9 +301,10 @@ func (r *Relay) shutdown() {
 	}
 }
 
-// reserve holds a place for one socket. Once it succeeds, the caller must see
-// to opening.Done, and give the place back by unreserve or register.
-func (r *Relay) reserve() error {
+// reserve holds a place for one socket, and its name. Once it succeeds, the
+// caller must see to opening.Done, and give the place back by unreserve or
+// register.
+func (r *Relay) reserve(id ID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
@@ -304,23 +312,30 @@ func (r *Relay) reserve() error {
 		return ErrClosed
 	}
 
-	if len(r.sockets)+r.reserved >= r.cfg.MaxSockets {
+	_, isOpen := r.sockets[id]
+	_, isComing := r.reserved[id]
+	if isOpen || isComing {
+		return fmt.Errorf("%w: socket %v is open already", ErrOptions,
+			id)
+	}
+
+	if len(r.sockets)+len(r.reserved) >= r.cfg.MaxSockets {
 		return fmt.Errorf("%w: all %d are open", ErrTooManySockets,
 			r.cfg.MaxSockets)
 	}
 
-	r.reserved++
+	r.reserved[id] = struct{}{}
 	r.opening.Add(1)
 
 	return nil
 }
 
 // unreserve gives a place back.
-func (r *Relay) unreserve() {
+func (r *Relay) unreserve(id ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.reserved--
+	delete(r.reserved, id)
 }
 
 // register puts the socket on its reserved place. It reports false, and gives
@@ -329,10 +344,13 @@ func (r *Relay) register(s *Socket) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.reserved--
+	delete(r.reserved, s.id)
 	if r.closed || s.ending.Load() {
 		return false
 	}
+
+	// The limit may have changed since the socket was made.
+	s.sit(r.share)
 
 	s.seq = r.opened
 	r.opened++
@@ -373,94 +391,6 @@ func (r *Relay) wakeRun() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
-	}
-}
-
-// listenFor opens the ports of a socket.
-func (r *Relay) listenFor(opts *Options) ([2]*port, error) {
-	if opts.Restore != nil {
-		return r.relisten(opts)
-	}
-
-	return r.listen(opts.Protocol)
-}
-
-// listen opens two ports of the range.
-func (r *Relay) listen(protocol Protocol) ([2]*port, error) {
-	// Ports that other programs have stay out of the pool until this
-	// search ends, so that none is tried twice.
-	var foreign []uint16
-	defer func() {
-		r.ports.giveBack(foreign...)
-	}()
-
-	var ports [2]*port
-	for i := range ports {
-		port, err := r.listenNext(protocol, &foreign)
-		if err != nil {
-			r.unlisten(ports[:i]...)
-		}
-
-		switch {
-		case errors.Is(err, ErrNoFreePort):
-			return ports, fmt.Errorf("%w: %s", err,
-				r.ports.describe(time.Now(), len(foreign)))
-
-		case err != nil:
-			return ports, err
-		}
-
-		ports[i] = port
-	}
-
-	return ports, nil
-}
-
-// listenNext opens one port of the range. Those that other programs have are
-// added to foreign.
-func (r *Relay) listenNext(protocol Protocol, foreign *[]uint16) (*port,
-	error) {
-
-	for {
-		num, ok := r.ports.take(time.Now())
-		if !ok {
-			return nil, ErrNoFreePort
-		}
-
-		port, err := r.openPort(protocol, num)
-		switch {
-		case err == nil:
-			return port, nil
-
-		case isAddrInUse(err):
-			*foreign = append(*foreign, num)
-
-		default:
-			r.ports.giveBack(num)
-
-			return nil, fmt.Errorf("open port %d: %w", num, err)
-		}
-	}
-}
-
-// openPort opens one port.
-func (r *Relay) openPort(protocol Protocol, num uint16) (*port, error) {
-	if protocol == TCP {
-		return openTCP(r.cfg.Listen, num, r.cfg.KeepAlive)
-	}
-
-	return openUDP(r.cfg.Listen, num)
-}
-
-// unlisten closes ports that no client has heard of.
-func (r *Relay) unlisten(ports ...*port) {
-	for _, port := range ports {
-		if err := port.close(); err != nil {
-			r.log.Warn("Closing a port", "port", port.num, "err",
-				err)
-		}
-
-		r.ports.giveBack(port.num)
 	}
 }
 

@@ -177,10 +177,6 @@ func (r *Relay) Unhold(ports ...uint16) {
 func (r *Relay) relisten(opts *Options) ([2]*port, error) {
 	var ports [2]*port
 
-	if _, ok := r.Socket(opts.Restore.ID); ok {
-		return ports, fmt.Errorf("%w: the socket is open", ErrOptions)
-	}
-
 	nums := opts.Restore.Ports
 	if !r.ports.hold(nums[:]...) {
 		return ports, fmt.Errorf("%w: a socket of ours has %d or %d",

@@ -227,4 +227,12 @@ func TestRestoreInvalid(t *testing.T) {
 
 	_, err := w.Open(Options{Protocol: UDP, Restore: &good})
 	require.ErrorIs(t, err, ErrOptions, "tokens of an OPEN socket")
+
+	opts := Options{
+		ID: newID(), Protocol: UDP, Admission: ByToken, Restore: &good,
+	}
+	_, err = w.Open(opts)
+	require.ErrorIs(t, err, ErrOptions)
+	require.ErrorContains(t, err, "the id is "+opts.ID.String()+
+		", and that to restore "+good.ID.String())
 }

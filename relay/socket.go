@@ -31,8 +31,10 @@ type Socket struct {
 	// carrier moves the socket's bytes.
 	carrier carrier
 
-	// charged is where the socket is counted in the share of an account,
-	// nil for nowhere. This and what follows changes.
+	// seated is where the socket is counted in the share of all sockets,
+	// and charged where it is in that of an account, nil for nowhere. This
+	// and what follows changes.
+	seated  atomic.Pointer[seat]
 	charged atomic.Pointer[seat]
 
 	// read is how many bytes of a TCP socket's connections were read, if
@@ -90,12 +92,12 @@ func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 	opts.ExpiresAt = opts.ExpiresAt.Round(0)
 
 	now := time.Now()
-	restored := opts.Restore
-	opts.Restore = nil
+	id, restored := opts.name(), opts.Restore
+	opts.ID, opts.Restore = ID{}, nil
 
 	s := &Socket{
 		relay:      r,
-		id:         newID(),
+		id:         id,
 		opts:       opts,
 		createdAt:  now.Round(0),
 		ended:      make(chan struct{}),
@@ -107,7 +109,7 @@ func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 		tokens[i] = NewToken()
 	}
 	if restored != nil {
-		s.id, tokens = restored.ID, restored.Tokens
+		tokens = restored.Tokens
 	}
 
 	for i, port := range ports {
@@ -120,6 +122,10 @@ func (r *Relay) newSocket(opts Options, ports [2]*port) *Socket {
 		s.restore(restored)
 	}
 	s.carrier = r.plane.newCarrier(s)
+
+	r.mu.Lock()
+	s.sit(r.share)
+	r.mu.Unlock()
 
 	return s
 }
@@ -135,7 +141,6 @@ func (s *Socket) newLeg(num Leg, port *port, token Token) *leg {
 		allow:    s.opts.Allow[num-Leg1],
 	}
 	l.meter.limits = s.opts.Limits
-	l.meter.inRelay.share = s.relay.share
 
 	if s.opts.Admission == ByToken {
 		l.keys = newKeyring(bind.Leg{

@@ -153,7 +153,8 @@ func (s *Socket) Revoke(leg Leg, token Token) {
 	}
 }
 
-// Options returns what the socket was opened with.
+// Options returns what the socket was opened with, but for its name and what it
+// was restored from: Socket.ID and Socket.Keep return those.
 func (s *Socket) Options() Options {
 	return s.opts.clone()
 }

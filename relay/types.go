@@ -27,7 +27,7 @@ var (
 	ErrOptions = errors.New("invalid socket options")
 )
 
-// ID names a socket. It is drawn at random when the socket is opened.
+// ID names a socket. It is drawn at random.
 type ID [32]byte
 
 // newID draws an id from the system's random source.

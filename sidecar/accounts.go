@@ -43,7 +43,7 @@ func newAccounts(r *relay.Relay, offers *offer.Manager,
 
 // offerEvent is called when something happened to an offer.
 func (a *accounts) offerEvent(e offer.Event) {
-	if e.Offer.Direction != offer.Outgoing {
+	if !e.Offer.IsOwn() {
 		return
 	}
 
@@ -51,6 +51,26 @@ func (a *accounts) offerEvent(e offer.Event) {
 	a.update(
 		context.Background(), relay.ID(e.Offer.SocketID), e.Offer.Peer,
 	)
+}
+
+// charge counts a socket that is hosted for a node against it.
+func (a *accounts) charge(socket *relay.Socket, node offer.PubKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	socket.Charge(node.String())
+	a.nodes[socket.ID()] = node
+}
+
+// node returns the node that a socket is counted against, and false if there is
+// none.
+func (a *accounts) node(id relay.ID) (offer.PubKey, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	node, ok := a.nodes[id]
+
+	return node, ok
 }
 
 // update is called when an offer of a socket to a node has begun or ended.
@@ -71,47 +91,24 @@ func (a *accounts) update(ctx context.Context, id relay.ID,
 		return
 	}
 
-	account := ""
-	node, ok, err := a.first(ctx, offer.ID(id))
-	if err == nil {
-		if ok {
-			account = node.String()
-		}
-		err = socket.Charge(account)
-	}
+	// OfSocket would pass on events, which come back to here.
+	live, err := a.offers.Live(
+		context.WithoutCancel(ctx), offer.ID(id),
+	)
 	switch {
 	case err != nil:
 		a.log.Warnf("Socket %v is counted as before: %v", id, err)
 
-	case ok:
-		a.nodes[id] = node
+	case len(live) == 0:
+		socket.Charge("")
+		delete(a.nodes, id)
 
 	default:
-		delete(a.nodes, id)
+		// The oldest one comes first.
+		first := live[0].Peer
+		socket.Charge(first.String())
+		a.nodes[id] = first
 	}
-}
-
-// first returns the node that has the oldest offer of a socket that has not
-// ended, and false if there is none.
-func (a *accounts) first(ctx context.Context,
-	id offer.ID) (offer.PubKey, bool, error) {
-
-	// OfSocket would pass on events, which come back to here.
-	offers, err := a.offers.List(context.WithoutCancel(ctx))
-	if err != nil {
-		return offer.PubKey{}, false, err
-	}
-
-	for i := range offers {
-		o := &offers[i]
-		if o.Direction == offer.Outgoing && o.SocketID == id &&
-			!o.State.Ended() {
-
-			return o.Peer, true, nil
-		}
-	}
-
-	return offer.PubKey{}, false, nil
 }
 
 // restore counts the sockets as they were counted before a restart. It has our
@@ -129,12 +126,7 @@ func (a *accounts) restore(live map[offer.ID][]offer.Record) {
 		first := slices.MinFunc(records, func(x, y offer.Record) int {
 			return x.CreatedAt.Compare(y.CreatedAt)
 		})
-		if err := socket.Charge(first.Peer.String()); err != nil {
-			a.log.Warnf("Socket %v is counted for nobody: %v", id,
-				err)
-
-			continue
-		}
+		socket.Charge(first.Peer.String())
 		a.nodes[relay.ID(id)] = first.Peer
 	}
 }

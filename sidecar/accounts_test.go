@@ -2,6 +2,8 @@ package sidecar
 
 import (
 	"context"
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -104,15 +106,19 @@ func TestAccountsNotConnected(t *testing.T) {
 }
 
 // TestAccountsCharge checks that a socket that is counted is charged in the
-// relay, and that one that the relay refuses to charge stays as it was.
+// relay: what it passes is bounded by the bandwidth of its node.
 func TestAccountsCharge(t *testing.T) {
 	t.Parallel()
 
 	options := testConfig(t, "--relay.maxconns=2").Relay
 	cfg, err := options.relayConfig(nil, nil)
 	require.NoError(t, err)
-	cfg.AccountSockets = 1
-	r, err := relay.New(cfg, nil)
+	cfg.AccountBandwidth = 1
+
+	events := make(chan relay.Event, 100)
+	r, err := relay.New(cfg, func(event relay.Event) {
+		events <- event
+	})
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -127,39 +133,71 @@ func TestAccountsCharge(t *testing.T) {
 	a, peer := servers[0], servers[1].lnd.Node().PubKey
 	accounts := newAccounts(r, a.offers, btclog.Disabled)
 
-	// offered opens a socket and offers it to the peer.
-	offered := func() *relay.Socket {
-		t.Helper()
-
-		socket, err := r.Open(relay.Options{Protocol: relay.UDP})
-		require.NoError(t, err)
-		_, err = a.offers.Send(ctx, offer.Proposal{
-			Peer:      peer,
-			SocketID:  offer.ID(socket.ID()),
-			Protocol:  offer.UDP,
-			Addrs:     a.rpc.sockets.addrs,
-			Port1:     socket.Port(relay.Leg1),
-			Port2:     socket.Port(relay.Leg2),
-			Legs:      offer.Leg2,
-			ExpiresAt: time.Now().Add(time.Hour),
-		})
-		require.NoError(t, err)
-		accounts.update(ctx, socket.ID(), peer)
-
-		return socket
-	}
-
-	first, second := offered(), offered()
+	socket, err := r.Open(relay.Options{Protocol: relay.UDP})
+	require.NoError(t, err)
+	_, err = a.offers.Send(ctx, offer.Proposal{
+		Peer:      peer,
+		SocketID:  offer.ID(socket.ID()),
+		Protocol:  offer.UDP,
+		Addrs:     a.rpc.sockets.addrs,
+		Port1:     socket.Port(relay.Leg1),
+		Port2:     socket.Port(relay.Leg2),
+		Legs:      offer.Leg2,
+		ExpiresAt: time.Now().Add(time.Hour),
+	})
+	require.NoError(t, err)
+	accounts.update(ctx, socket.ID(), peer)
 	require.Equal(t, map[relay.ID]offer.PubKey{
-		first.ID(): peer,
+		socket.ID(): peer,
 	}, accounts.nodes)
 
-	require.NoError(t, first.Close())
-	accounts.update(ctx, second.ID(), peer)
-	require.Equal(t, peer, accounts.nodes[second.ID()])
+	// Of a byte per second not much passes at once.
+	first := dialLeg(t, socket, relay.Leg1)
+	require.IsType(t, relay.EventPinned{}, awaitEvent(t, events))
+	dialLeg(t, socket, relay.Leg2)
+	require.IsType(t, relay.EventPinned{}, awaitEvent(t, events))
+	for range 10 {
+		_, err := first.Write(make([]byte, 1000))
+		require.NoError(t, err)
+	}
+	require.Equal(t, relay.EventLimit{
+		SocketID: socket.ID(), Leg: relay.Leg1,
+		Reason: relay.DropBandwidth,
+	}, awaitEvent(t, events))
 
 	// What comes late about a socket that has ended leaves nothing behind.
-	accounts.forget(first.ID())
-	accounts.update(ctx, first.ID(), peer)
-	require.Len(t, accounts.nodes, 1)
+	require.NoError(t, socket.Close())
+	accounts.forget(socket.ID())
+	accounts.update(ctx, socket.ID(), peer)
+	require.Empty(t, accounts.nodes)
+}
+
+// dialLeg returns a client of a leg, which has sent a datagram.
+func dialLeg(t *testing.T, socket *relay.Socket, leg relay.Leg) net.Conn {
+	t.Helper()
+
+	conn, err := net.Dial("udp4", netip.AddrPortFrom(
+		netip.MustParseAddr("127.0.0.1"), socket.Port(leg),
+	).String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = conn.Write(nil)
+	require.NoError(t, err)
+
+	return conn
+}
+
+// awaitEvent waits for the next event of a relay.
+func awaitEvent(t *testing.T, events <-chan relay.Event) relay.Event {
+	t.Helper()
+
+	select {
+	case event := <-events:
+		return event
+
+	case <-time.After(testTimeout):
+		require.FailNow(t, "no event")
+
+		return nil
+	}
 }

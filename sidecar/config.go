@@ -94,6 +94,7 @@ type LndConfig struct {
 //nolint:lll // The tags of an option cannot be broken.
 type RelayConfig struct {
 	ExternalIPs []string      `long:"externalip" description:"A public IP address of this host, given to clients and in offers; without one, or with an empty value, this node does not host. May be given several times, the preferred one first (default: 127.0.0.1 on regtest and simnet)"`
+	OfferLocal  Switch        `long:"offerlocal" optional:"true" optional-value:"true" description:"Offer the private addresses of this machine's interfaces as well, behind the external ones, so that nodes in the same local network need not come from outside. Whoever gets an offer sees them"`
 	Listen      string        `long:"listen" description:"The IP address that relay ports are opened on (default: all addresses)"`
 	Ports       string        `long:"ports" description:"The ports that sockets use"`
 	MaxSockets  int           `long:"maxsockets" description:"How many sockets may be open at once; each takes two file descriptors"`
@@ -111,7 +112,11 @@ type RelayConfig struct {
 	SocketPackets   Quantity `long:"socketpackets" description:"How many datagrams a UDP socket may pass in a second, in each direction, unless its start says otherwise; 0 for no limit"`
 	SocketBytes     Quantity `long:"socketbytes" description:"After how many bytes, both directions, a socket is stopped, unless its start says otherwise; 0 for no limit"`
 	NodeBandwidth   Quantity `long:"nodebandwidth" description:"How many bytes all sockets that are counted against one far end may pass together in a second, both directions; 0 for no limit"`
-	NodeSockets     int      `long:"nodesockets" description:"How many sockets may be offered to one far end at once"`
+	NodeSockets     int      `long:"nodesockets" description:"How many sockets one far end may have of this node at once: offered to it, or hosted on its requests"`
+
+	// localAddrs are the addresses that OfferLocal is about. Whoever looks
+	// at the machine fills them in.
+	localAddrs []netip.Addr
 }
 
 // DefaultConfig returns the options as they are when nothing is set.
@@ -149,7 +154,13 @@ func DefaultConfig() Config {
 			NodeBandwidth:   25_000_000,
 			NodeSockets:     5,
 		},
-		Offer: OfferConfig{AutoAccept: autoAcceptNone},
+		Offer: OfferConfig{
+			AutoAccept:    autoAcceptNone,
+			AllowRequests: []string{requestsOfChannel},
+			MaxHosted:     defaultMaxHosted,
+			MaxLifetime:   defaultMaxLifetime,
+			MaxBandwidth:  defaultMaxBandwidth,
+		},
 		Store: StoreConfig{History: defaultHistory},
 	}
 }
@@ -189,8 +200,7 @@ func (c *Config) complete() {
 
 	// On a private network everything is on this machine, so that a host
 	// works without being told its address.
-	private := c.Network == "regtest" || c.Network == "simnet"
-	if len(c.Relay.ExternalIPs) == 0 && private {
+	if len(c.Relay.ExternalIPs) == 0 && isPrivateNetwork(c.Network) {
 		c.Relay.ExternalIPs = []string{"127.0.0.1"}
 	}
 
@@ -272,14 +282,22 @@ func (c *Config) validate() error {
 	if _, err := c.Offer.policy(); err != nil {
 		return err
 	}
+	if err := c.Relay.validate(); err != nil {
+		return err
+	}
+	_, err := c.requestPolicy()
 
-	return c.Relay.validate()
+	return err
 }
 
 // validate checks the relay's options.
 func (r *RelayConfig) validate() error {
-	if _, err := r.externalAddrs(); err != nil {
+	external, err := r.externalAddrs()
+	if err != nil {
 		return err
+	}
+	if r.OfferLocal && len(external) == 0 {
+		return errNoExternalIP
 	}
 
 	if _, err := r.listenAddr(); err != nil {

@@ -63,6 +63,11 @@ func TestLoadConfigDefaults(t *testing.T) {
 	require.Zero(t, cfg.Relay.SocketBytes)
 	require.Equal(t, Quantity(25_000_000), cfg.Relay.NodeBandwidth)
 	require.Equal(t, 5, cfg.Relay.NodeSockets)
+	require.Equal(t, []string{"channel"}, cfg.Offer.AllowRequests)
+	require.Empty(t, cfg.Offer.OpenFor)
+	require.Equal(t, 50, cfg.Offer.MaxHosted)
+	require.Equal(t, 24*time.Hour, cfg.Offer.MaxLifetime)
+	require.Equal(t, Quantity(12_500_000), cfg.Offer.MaxBandwidth)
 	require.Equal(t, 720*time.Hour, cfg.Store.History)
 	require.Equal(t, base+"/mainnet/socketd.db", cfg.databasePath())
 

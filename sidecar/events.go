@@ -37,12 +37,26 @@ type connection struct {
 	Port2    string `json:"port2"`
 	SocketID string `json:"socket_id"`
 
+	// IPs are all addresses of the host, the preferred one, which is IP,
+	// first.
+	IPs []string `json:"ips,omitempty"`
+
 	// Admission says whether a client has to prove that it holds a token.
 	// The token itself is in no event.
 	Admission string `json:"admission"`
 
-	// Leg is the leg that an offer grants; 0 where there is no offer.
-	Leg       uint32 `json:"leg,omitempty"`
+	// Leg is the leg that an offer grants; 0 where there is no offer. With
+	// BothLegs it is leg 1.
+	Leg      uint32 `json:"leg,omitempty"`
+	BothLegs bool   `json:"both_legs,omitempty"`
+
+	// HostPubkey is the node that hosts the socket, as the sender of the
+	// offer says; empty where there is no offer.
+	HostPubkey string `json:"host_pubkey,omitempty"`
+
+	// IsRequest tells that it is of a request: what is asked for.
+	IsRequest bool `json:"is_request,omitempty"`
+
 	Label     string `json:"label,omitempty"`
 	ExpiresAt int64  `json:"expires_at,omitempty"`
 }
@@ -240,6 +254,7 @@ func (e *relayEvents) drain(ctx context.Context) {
 func (e *relayEvents) handle(ctx context.Context, event relay.Event) {
 	switch event := event.(type) {
 	case relay.EventPinned:
+		e.sockets.reach.pinned(event.New)
 		e.journal.add(entry{
 			id:  event.SocketID,
 			leg: event.Leg,
@@ -370,6 +385,16 @@ func (e *relayEvents) count(ctx context.Context) {
 			"not told", missed)
 	}
 	e.journal.count(ctx, e.sockets)
+}
+
+// formatIPs returns addresses without ports as the API has them.
+func formatIPs(addrs []netip.Addr) []string {
+	texts := make([]string, 0, len(addrs))
+	for _, addr := range addrs {
+		texts = append(texts, addr.String())
+	}
+
+	return texts
 }
 
 // formatAddr returns an address as the API has it, empty for none.

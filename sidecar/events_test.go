@@ -65,7 +65,9 @@ func TestOfferEvent(t *testing.T) {
 		"protocol": "udp", "ip": "2001:db8::1", "port1": "21000",
 		"port2": "21001", "socket_id": offer.ID{4}.String(),
 		"admission": "token", "leg": 2.0, "label": "label",
-		"expires_at": 200.0,
+		"expires_at":  200.0,
+		"ips":         []any{"2001:db8::1", "192.0.2.1"},
+		"host_pubkey": offer.PubKey{3}.String(),
 	}, data)
 
 	// Of ours: the accept has an id of its own and answers the offer's.

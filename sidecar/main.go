@@ -105,6 +105,9 @@ func runLogged(ctx context.Context, cfg *Config, logs *Loggers) (err error) {
 	}
 	logs.Daemon.Info(room.describe())
 	cfg.Relay = room.cfg
+	if err := cfg.Relay.readLocal(); err != nil {
+		return err
+	}
 
 	if err := checkLndFiles(cfg); err != nil {
 		return err

@@ -45,6 +45,9 @@ func (r *rpcServer) describeOffer(ctx context.Context,
 func nextText(o *offer.Offer, outlook offer.Outlook, now time.Time) string {
 	expires := "expires in " + formatWait(o.ExpiresAt.Sub(now))
 	switch {
+	case o.IsRequest && !o.Ended():
+		return nextOfRequest(o, outlook, now) + ", " + expires
+
 	case o.State.Pending() && outlook.Sends == wire.TypeOffer:
 		return sendingText("sent", outlook, now) + ", " + expires
 
@@ -59,14 +62,32 @@ func nextText(o *offer.Offer, outlook offer.Outlook, now time.Time) string {
 		return "the other node is told: " +
 			sendingText("told", outlook, now)
 
-	case o.State == offer.StateAccepted && o.Direction == offer.Outgoing:
-		return "ends with its socket"
+	case o.Ended():
+		return ""
 
-	case o.State == offer.StateAccepted:
-		return "ends with the other node's socket"
+	case !o.Parent.IsZero():
+		return "ends with the host's offer"
+
+	case o.Direction == offer.Outgoing:
+		return "ends with its socket"
 	}
 
-	return ""
+	return "ends with the host's socket"
+}
+
+// nextOfRequest says what happens next to a request that is not over.
+func nextOfRequest(o *offer.Offer, outlook offer.Outlook,
+	now time.Time) string {
+
+	switch {
+	case o.Direction == offer.Incoming:
+		return "its socket is being opened"
+
+	case outlook.Sends == wire.TypeRequest:
+		return sendingText("sent", outlook, now)
+	}
+
+	return "waits for the other node's answer"
 }
 
 // sendingText says when a message is sent again.

@@ -54,7 +54,7 @@ func TestNextText(t *testing.T) {
 		},
 		{
 			offer.Incoming, offer.StateAccepted, offer.Outlook{},
-			"ends with the other node's socket",
+			"ends with the host's socket",
 		},
 		{
 			offer.Incoming, offer.StateAccepted,

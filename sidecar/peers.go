@@ -20,6 +20,11 @@ const (
 
 	// channelsInterval is how often the channels are listed.
 	channelsInterval = time.Minute
+
+	// channelsSoon is how soon at the earliest they are listed again when
+	// somebody asks about a node of whose channel nothing is known: it may
+	// have just opened. Anybody can make somebody ask.
+	channelsSoon = 10 * time.Second
 )
 
 // errNoPermission is what a subscription fails with that the macaroon does not
@@ -38,13 +43,18 @@ type peers struct {
 	// again.
 	online func(offer.PubKey)
 
-	// wantChannels tells that somebody asks for the channels.
-	wantChannels bool
+	// wantChannels tells whether somebody asks for the channels now. It is
+	// called without mu.
+	wantChannels func() bool
 
 	// bakeLine is the command that makes a macaroon that holds everything,
 	// and notices are where it is shown.
 	bakeLine string
 	notices  *notices
+
+	// missed tells Run that somebody has asked about a node that there is
+	// no channel with, as far as is known.
+	missed chan struct{}
 
 	mu sync.Mutex
 
@@ -57,14 +67,18 @@ type peers struct {
 	// known.
 	missing []string
 	checked bool
+
+	// warned tells that the owner knows that the channels cannot be known.
+	warned bool
 }
 
 // A compile-time check that peers is what the offers need.
 var _ offer.Channels = (*peers)(nil)
 
 // newPeers returns peers of which nothing is known.
-func newPeers(lnd Lnd, log btclog.Logger, wantChannels bool, bakeLine string,
-	notices *notices, online func(offer.PubKey)) *peers {
+func newPeers(lnd Lnd, log btclog.Logger, wantChannels func() bool,
+	bakeLine string, notices *notices,
+	online func(offer.PubKey)) *peers {
 
 	return &peers{
 		lnd:          lnd,
@@ -73,6 +87,7 @@ func newPeers(lnd Lnd, log btclog.Logger, wantChannels bool, bakeLine string,
 		wantChannels: wantChannels,
 		bakeLine:     bakeLine,
 		notices:      notices,
+		missed:       make(chan struct{}, 1),
 	}
 }
 
@@ -131,6 +146,7 @@ func (p *peers) watch(ctx context.Context) (bool, error) {
 	defer again.Stop()
 	channels := time.NewTicker(channelsInterval)
 	defer channels.Stop()
+	listed := time.Now()
 	for {
 		select {
 		case peer, ok := <-events:
@@ -144,6 +160,13 @@ func (p *peers) watch(ctx context.Context) (bool, error) {
 
 		case <-channels.C:
 			p.refreshChannels(ctx)
+			listed = time.Now()
+
+		case <-p.missed:
+			if time.Since(listed) >= channelsSoon {
+				p.refreshChannels(ctx)
+				listed = time.Now()
+			}
 
 		case <-ctx.Done():
 			return true, ctx.Err()
@@ -174,12 +197,36 @@ func (p *peers) listPeers(ctx context.Context) {
 	}
 }
 
-// refreshChannels asks lnd for the channels, if somebody else asks for them. If
-// it does not answer, what was known before stays.
+// refreshChannels asks lnd for the channels, if somebody else asks for them.
 func (p *peers) refreshChannels(ctx context.Context) {
-	if !p.wantChannels || p.lacks(permChannels) {
+	if p.wantChannels() && !p.lacks(permChannels) {
+		p.listChannels(ctx)
+	}
+}
+
+// learnChannels asks lnd for the channels, or tells the owner that it must not,
+// because somebody will ask for them from now on. When it returns they are
+// known, if lnd has answered.
+func (p *peers) learnChannels(ctx context.Context) {
+	if !p.lacks(permChannels) {
+		p.listChannels(ctx)
+
 		return
 	}
+
+	p.mu.Lock()
+	warned := p.warned
+	p.warned = true
+	p.mu.Unlock()
+
+	if !warned {
+		p.notices.add(p.warnings([]string{permChannels})...)
+	}
+}
+
+// listChannels asks lnd for the channels. If it does not answer, what was known
+// before stays.
+func (p *peers) listChannels(ctx context.Context) {
 	nodes, err := p.lnd.ChannelPeers(ctx)
 	if err != nil {
 		p.log.Debugf("List channels: %v", err)
@@ -203,6 +250,12 @@ func (p *peers) HasChannel(node offer.PubKey) bool {
 	defer p.mu.Unlock()
 
 	_, ok := p.channels[node]
+	if !ok {
+		select {
+		case p.missed <- struct{}{}:
+		default:
+		}
+	}
 
 	return ok
 }
@@ -222,12 +275,21 @@ func (p *peers) checkMacaroon(ctx context.Context) error {
 		return err
 	}
 
+	// The channels are missed only by those who ask for them.
+	wanted := p.wantChannels()
+	missed := slices.DeleteFunc(slices.Clone(missing), func(
+		perm string) bool {
+
+		return perm == permChannels && !wanted
+	})
+
 	p.mu.Lock()
 	p.missing = missing
 	p.checked = true
+	p.warned = slices.Contains(missed, permChannels)
 	p.mu.Unlock()
 
-	p.notices.add(p.warnings(missing)...)
+	p.notices.add(p.warnings(missed)...)
 
 	return nil
 }
@@ -242,11 +304,6 @@ func (p *peers) lacks(perm string) bool {
 
 // warnings tells what does not work for want of permissions.
 func (p *peers) warnings(missing []string) []string {
-	missing = slices.DeleteFunc(slices.Clone(missing), func(
-		perm string) bool {
-
-		return perm == permChannels && !p.wantChannels
-	})
 	if len(missing) == 0 {
 		return nil
 	}
@@ -266,7 +323,9 @@ func (p *peers) warnings(missing []string) []string {
 			"up to 30 seconds later")
 	}
 	if has(permChannels) {
-		lost = append(lost, "offer.autoaccept=channel accepts nothing")
+		lost = append(lost, "offer.autoaccept=channel accepts "+
+			"nothing, and offer.allowrequests=channel hosts for "+
+			"nobody")
 	}
 
 	return []string{fmt.Sprintf("socketd's lnd macaroon does not hold %s: "+

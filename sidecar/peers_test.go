@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +105,9 @@ type watched struct {
 	*peers
 	notices *notices
 
+	// wanted tells that somebody asks for the channels.
+	wanted atomic.Bool
+
 	mu   sync.Mutex
 	told []offer.PubKey
 }
@@ -113,9 +117,10 @@ func watchPeers(t *testing.T, lnd *peerLnd, wantChannels bool) *watched {
 	t.Helper()
 
 	w := &watched{notices: &notices{log: btclog.Disabled}}
+	w.wanted.Store(wantChannels)
 	w.peers = newPeers(
-		lnd, btclog.Disabled, wantChannels, "lncli bakemacaroon …",
-		w.notices, func(peer offer.PubKey) {
+		lnd, btclog.Disabled, w.wanted.Load,
+		"lncli bakemacaroon …", w.notices, func(peer offer.PubKey) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.told = append(w.told, peer)
@@ -212,6 +217,30 @@ func TestPeersChannels(t *testing.T) {
 	})
 }
 
+// TestPeersChannelsMissed checks that the channels are listed again soon, and
+// not at once, when somebody asks about a node without one.
+func TestPeersChannelsMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := testNode(1)
+		lnd := &peerLnd{}
+		w := watchPeers(t, lnd, true)
+		synctest.Wait()
+		lnd.mu.Lock()
+		lnd.channels = []offer.PubKey{one}
+		lnd.mu.Unlock()
+
+		time.Sleep(channelsSoon - time.Second)
+		require.False(t, w.HasChannel(one))
+		synctest.Wait()
+		require.False(t, w.HasChannel(one))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.False(t, w.HasChannel(one))
+		synctest.Wait()
+		require.True(t, w.HasChannel(one))
+	})
+}
+
 // TestPeersUnwanted checks that lnd is not asked for channels that nobody wants
 // to know of.
 func TestPeersUnwanted(t *testing.T) {
@@ -219,6 +248,41 @@ func TestPeersUnwanted(t *testing.T) {
 		lnd := &peerLnd{channels: []offer.PubKey{testNode(1)}}
 		w := watchPeers(t, lnd, false)
 		time.Sleep(time.Hour)
+		require.False(t, w.HasChannel(testNode(1)))
+
+		// Who begins to want them has them at once.
+		w.wanted.Store(true)
+		w.learnChannels(t.Context())
+		require.True(t, w.HasChannel(testNode(1)))
+
+		lnd.mu.Lock()
+		lnd.channels = nil
+		lnd.mu.Unlock()
+		time.Sleep(channelsInterval)
+		synctest.Wait()
+		require.False(t, w.HasChannel(testNode(1)))
+		require.Empty(t, w.notices.get())
+	})
+}
+
+// TestPeersWantedLater checks that the owner is told once that the channels
+// cannot be known, when somebody begins to ask for them.
+func TestPeersWantedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lnd := &peerLnd{
+			channels: []offer.PubKey{testNode(1)},
+			missing:  []string{permChannels},
+		}
+		w := watchPeers(t, lnd, false)
+		synctest.Wait()
+		require.Empty(t, w.notices.get())
+
+		w.wanted.Store(true)
+		for range 2 {
+			w.learnChannels(t.Context())
+			require.Len(t, w.notices.get(), 1)
+		}
+		require.Contains(t, w.notices.get()[0], "allowrequests=channel")
 		require.False(t, w.HasChannel(testNode(1)))
 	})
 }
@@ -245,7 +309,7 @@ func TestPeersMissing(t *testing.T) {
 			permListPeers, "30 seconds later",
 		}, 0},
 		{[]string{permChannels}, true, []string{
-			permChannels, "autoaccept",
+			permChannels, "autoaccept", "allowrequests",
 		}, 1},
 		{[]string{permChannels}, false, nil, 1},
 	} {

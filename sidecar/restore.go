@@ -245,7 +245,7 @@ func failure(err error) string {
 func liveOffers(records []offer.Record) map[offer.ID][]offer.Record {
 	live := make(map[offer.ID][]offer.Record)
 	for _, r := range records {
-		if r.Direction == offer.Outgoing && !r.State.Ended() {
+		if r.IsOwn() && !r.Ended() {
 			live[r.SocketID] = append(live[r.SocketID], r)
 		}
 	}
@@ -294,9 +294,7 @@ func (k *keeper) endOffers(ctx context.Context) error {
 	done := make(map[offer.ID]bool)
 	for i := range offers {
 		o := &offers[i]
-		if o.Direction != offer.Outgoing || o.State.Ended() ||
-			done[o.SocketID] {
-
+		if !o.IsOwn() || o.Ended() || done[o.SocketID] {
 			continue
 		}
 		done[o.SocketID] = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ type rpcServer struct {
 	sockets  *sockets
 	accounts *accounts
 	offers   *offer.Manager
+	policy   *policyKeeper
 	hub      *hub
 	max      int
 	notices  *notices
@@ -67,6 +69,7 @@ func (r *rpcServer) StartSocket(_ context.Context,
 		Token1:    ownToken(socket, relay.Leg1),
 		Token2:    ownToken(socket, relay.Leg2),
 		Admission: socket.Options().Admission.String(),
+		Ips:       r.sockets.ips(),
 	}, nil
 }
 
@@ -115,7 +118,8 @@ func ownToken(socket *relay.Socket, leg relay.Leg) string {
 	return token.Hex()
 }
 
-// StopSocket stops the default socket or the one that is named.
+// StopSocket stops the default socket or the one that is named, here or at its
+// host.
 func (r *rpcServer) StopSocket(ctx context.Context,
 	req *socketrpc.StopSocketRequest) (*socketrpc.StopSocketResponse,
 	error) {
@@ -132,11 +136,30 @@ func (r *rpcServer) StopSocket(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	if err := r.sockets.stop(ctx, id); err != nil {
+	err = r.sockets.stop(ctx, id)
+	if errors.Is(err, errNoSocket) {
+		err = r.stopRemote(ctx, offer.ID(id))
+	}
+	if err != nil {
 		return nil, namedSocketError(err)
 	}
 
 	return &socketrpc.StopSocketResponse{}, nil
+}
+
+// stopRemote ends our offer of a socket that another node hosts, which ends the
+// socket if it was opened on our request.
+func (r *rpcServer) stopRemote(ctx context.Context, id offer.ID) error {
+	_, err := r.offers.EndRemote(ctx, id, "stopped")
+	switch {
+	case errors.Is(err, offer.ErrNotFound):
+		return errNoSocket
+
+	case err != nil:
+		return offerError(err)
+	}
+
+	return nil
 }
 
 // findSocket returns the open socket that a request names.
@@ -165,17 +188,20 @@ func namedSocketError(err error) error {
 }
 
 // ListSockets returns every socket that has not ended, oldest first.
-func (r *rpcServer) ListSockets(context.Context,
-	*socketrpc.ListSocketsRequest) (*socketrpc.ListSocketsResponse, error) {
+func (r *rpcServer) ListSockets(ctx context.Context,
+	_ *socketrpc.ListSocketsRequest) (*socketrpc.ListSocketsResponse,
+	error) {
 
 	views := r.sockets.list()
 	resp := &socketrpc.ListSocketsResponse{
 		Sockets: make([]*socketrpc.SocketInfo, 0, len(views)),
 	}
 	for i := range views {
-		resp.Sockets = append(
-			resp.Sockets, r.marshalSocket(&views[i]),
-		)
+		info := r.marshalSocket(&views[i])
+		if err := r.describeHosted(ctx, info, &views[i]); err != nil {
+			return nil, err
+		}
+		resp.Sockets = append(resp.Sockets, info)
 	}
 
 	return resp, nil
@@ -208,7 +234,32 @@ func (r *rpcServer) marshalSocket(v *socketView) *socketrpc.SocketInfo {
 		Limits:    r.sockets.defaults.marshalLimits(kept),
 		State:     socketrpc.SocketInfo_State(kept.State),
 		Reason:    kept.Reason,
+		Ips:       r.sockets.ips(),
 	}
+}
+
+// describeHosted adds to a socket whom it is counted against, and the request
+// that it is hosted on.
+func (r *rpcServer) describeHosted(ctx context.Context,
+	info *socketrpc.SocketInfo, v *socketView) error {
+
+	node, ok := r.accounts.node(relay.ID(v.kept.ID))
+	if !ok {
+		return nil
+	}
+	info.PeerPubkey = node.String()
+
+	live, err := r.offers.Live(ctx, v.kept.ID)
+	if err != nil {
+		return offerError(err)
+	}
+	for i := range live {
+		if live[i].ReplyTo != (offer.ID{}) {
+			info.RequestId = live[i].ReplyTo.String()
+		}
+	}
+
+	return nil
 }
 
 // marshalLeg returns a leg, and the networks that it allows, as the API has
@@ -263,8 +314,11 @@ func (r *rpcServer) GetInfo(context.Context,
 		NumSockets:       uint32(r.sockets.relay.NumSockets()),
 		MaxSockets:       uint32(r.max),
 		NumPendingOffers: uint32(r.offers.NumPending()),
-		Warnings:         r.notices.get(),
-		MessagesRefused:  r.offers.Counters(),
+		Warnings: slices.Concat(
+			r.notices.get(), r.policy.warnings(),
+			r.sockets.reach.warnings(),
+		),
+		MessagesRefused: r.offers.Counters(),
 	}
 	if err := r.sockets.canHost(); err != nil {
 		resp.CanHost = false
@@ -272,6 +326,14 @@ func (r *rpcServer) GetInfo(context.Context,
 	}
 
 	return resp, nil
+}
+
+// isNoRoom tells whether a socket was not opened because there are too many.
+func isNoRoom(err error) bool {
+	return errors.Is(err, relay.ErrTooManySockets) ||
+		errors.Is(err, relay.ErrNoFreePort) ||
+		errors.Is(err, syscall.EMFILE) ||
+		errors.Is(err, syscall.ENFILE)
 }
 
 // socketError returns the status for what went wrong with a socket. A status
@@ -289,11 +351,7 @@ func socketError(err error) error {
 	case errors.Is(err, relay.ErrOptions):
 		code = codes.InvalidArgument
 
-	case errors.Is(err, relay.ErrTooManySockets),
-		errors.Is(err, relay.ErrNoFreePort),
-		errors.Is(err, syscall.EMFILE),
-		errors.Is(err, syscall.ENFILE):
-
+	case isNoRoom(err):
 		code = codes.ResourceExhausted
 
 	case errors.Is(err, relay.ErrClosed):

@@ -3,9 +3,9 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/socketd/socketd/relay"
 	"github.com/socketd/socketd/sidecar/offer"
@@ -13,99 +13,8 @@ import (
 	"github.com/socketd/socketd/socketrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
-
-// SendSocket offers a socket of ours to another node.
-func (r *rpcServer) SendSocket(ctx context.Context,
-	req *socketrpc.SendSocketRequest) (*socketrpc.SendSocketResponse,
-	error) {
-
-	proposal, err := r.parseSend(req, time.Now())
-	if err != nil {
-		return nil, err
-	}
-
-	socket, err := r.socketToOffer(req.SocketId)
-	if err != nil {
-		return nil, socketError(err)
-	}
-	label, _ := r.sockets.describe(socket.ID())
-	proposal.SocketID = offer.ID(socket.ID())
-	proposal.Protocol = wire.Protocol(socket.Protocol())
-	proposal.Admission = offer.Admission(socket.Options().Admission)
-	proposal.Port1 = socket.Port(relay.Leg1)
-	proposal.Port2 = socket.Port(relay.Leg2)
-	proposal.Label = label
-
-	// Before it is sent: the far end may use it at once.
-	socket.Watch(relay.Leg(grantedLeg(proposal.Legs)))
-
-	sent, err := r.offers.Send(ctx, *proposal)
-
-	// The one that waits may have been counted as an offer meanwhile.
-	r.accounts.update(ctx, socket.ID(), proposal.Peer)
-	if err != nil {
-		return nil, offerError(err)
-	}
-
-	// A socket that ended meanwhile was closed before it had this offer.
-	if _, err := r.sockets.find(socket.ID()); err != nil {
-		err := r.offers.SocketClosed(ctx, proposal.SocketID, "stopped")
-		if err != nil {
-			return nil, offerError(err)
-		}
-	}
-
-	return &socketrpc.SendSocketResponse{Id: sent.ID.String()}, nil
-}
-
-// parseSend checks a request to send and returns what it says of the offer,
-// all but the socket.
-func (r *rpcServer) parseSend(req *socketrpc.SendSocketRequest,
-	now time.Time) (*offer.Proposal, error) {
-
-	peer, err := parsePubKey(req.Pubkey, r.lnd.Node().PubKey)
-	if err != nil {
-		return nil, err
-	}
-	expiry, err := parseExpiry(req.Expiry, now)
-	if err != nil {
-		return nil, err
-	}
-	leg, err := parseLeg(req.Leg)
-	if err != nil {
-		return nil, err
-	}
-
-	switch req.Mode {
-	case socketrpc.SendSocketRequest_AUTO,
-		socketrpc.SendSocketRequest_OFFER:
-
-	case socketrpc.SendSocketRequest_REQUEST:
-		return nil, status.Error(codes.Unimplemented, "mode: this "+
-			"version cannot request a socket yet, only offer one")
-
-	default:
-		return nil, invalid("mode", "%d is not known", req.Mode)
-	}
-
-	return &offer.Proposal{
-		Peer:      peer,
-		Addrs:     r.sockets.addrs,
-		Legs:      legSet(leg),
-		ExpiresAt: expiry,
-	}, nil
-}
-
-// socketToOffer returns the socket that a request names; without an id it is
-// the default one, started if need be.
-func (r *rpcServer) socketToOffer(id string) (*relay.Socket, error) {
-	if id == "" {
-		return r.sockets.startDefault()
-	}
-
-	return r.findSocket(id)
-}
 
 // ListOffers returns the offers of this node, oldest first.
 func (r *rpcServer) ListOffers(ctx context.Context,
@@ -245,17 +154,52 @@ func marshalOffer(o *offer.Offer) *socketrpc.Offer {
 		HostPubkey: o.Host.String(),
 		Protocol:   o.Protocol.String(),
 		Ip:         firstAddr(o.Addrs),
-		Port1:      formatPort(o.Port1),
-		Port2:      formatPort(o.Port2),
+		Port1:      formatOfferPort(o.Port1),
+		Port2:      formatOfferPort(o.Port2),
 		Label:      o.Label,
 		ReplyToId:  formatID(o.ReplyTo),
-		SocketId:   o.SocketID.String(),
+		SocketId:   formatID(o.SocketID),
 		CreatedAt:  unixOrZero(o.CreatedAt),
 		ExpiresAt:  unixOrZero(o.ExpiresAt),
 		Reason:     o.Reason,
 		Leg:        grantedLeg(o.Legs),
 		Admission:  o.Admission.String(),
+		Ips:        formatIPs(o.Addrs),
+		BothLegs:   o.Legs == offer.BothLegs,
+		ParentId:   formatID(o.Parent),
+		IsRequest:  o.IsRequest,
+		Limits:     marshalAsked(o),
 	}
+}
+
+// marshalAsked returns the limits that a request asks for as the API has them,
+// none for an offer. Those that are left to the host are not set.
+func marshalAsked(o *offer.Offer) *socketrpc.SocketLimits {
+	if !o.IsRequest {
+		return nil
+	}
+
+	limits := &socketrpc.SocketLimits{}
+	for _, limit := range []struct {
+		from uint64
+		to   **uint64
+	}{
+		{o.Limits.Bandwidth, &limits.Bandwidth},
+		{o.Limits.Packets, &limits.Packets},
+		{o.Limits.TotalBytes, &limits.TotalBytes},
+		{o.Limits.IdleTimeout, &limits.IdleTimeout},
+		{o.Limits.Lifetime, &limits.Lifetime},
+	} {
+		if limit.from != 0 {
+			*limit.to = proto.Uint64(limit.from)
+		}
+	}
+	if o.Limits.Pairs != 0 {
+		pairs := min(o.Limits.Pairs, math.MaxUint32)
+		limits.Pairs = proto.Uint32(uint32(pairs))
+	}
+
+	return limits
 }
 
 // legSet returns the set that has one leg.
@@ -285,6 +229,16 @@ func formatID(id offer.ID) string {
 	return id.String()
 }
 
+// formatOfferPort returns the port of a leg as the API has it, empty for that
+// of a request.
+func formatOfferPort(port uint16) string {
+	if port == 0 {
+		return ""
+	}
+
+	return formatPort(port)
+}
+
 // formatToken returns a token as the API has it, empty for none.
 func formatToken(token offer.Token) string {
 	if token.IsZero() {
@@ -303,7 +257,8 @@ func firstAddr(addrs []netip.Addr) string {
 	return addrs[0].String()
 }
 
-// eventTypes has the API's name of everything that happens to an offer.
+// eventTypes has the API's name of everything that happens to an offer, and to
+// a request unless requestEvents has another one.
 var eventTypes = map[offer.EventKind]socketrpc.Event_Type{
 	offer.EventReceived:  socketrpc.Event_OFFER_RECEIVED,
 	offer.EventDelivered: socketrpc.Event_OFFER_DELIVERED,
@@ -311,6 +266,13 @@ var eventTypes = map[offer.EventKind]socketrpc.Event_Type{
 	offer.EventRejected:  socketrpc.Event_OFFER_REJECTED,
 	offer.EventExpired:   socketrpc.Event_OFFER_EXPIRED,
 	offer.EventClosed:    socketrpc.Event_OFFER_CLOSED,
+}
+
+// requestEvents has the API's name of what happens to requests and not to
+// offers.
+var requestEvents = map[offer.EventKind]socketrpc.Event_Type{
+	offer.EventReceived: socketrpc.Event_REQUEST_RECEIVED,
+	offer.EventRejected: socketrpc.Event_REQUEST_REJECTED,
 }
 
 // offerEvent returns what happened to an offer as the API has it.
@@ -321,19 +283,26 @@ func offerEvent(e offer.Event) *socketrpc.Event {
 		Id:         o.ID.String(),
 		ReplyToId:  formatID(o.ReplyTo),
 		FromPubkey: o.Peer.String(),
-		SocketId:   o.SocketID.String(),
+		SocketId:   formatID(o.SocketID),
 		Reason:     e.Reason,
 		Data: mustJSON(connection{
-			Protocol:  o.Protocol.String(),
-			IP:        firstAddr(o.Addrs),
-			Port1:     formatPort(o.Port1),
-			Port2:     formatPort(o.Port2),
-			SocketID:  o.SocketID.String(),
-			Admission: o.Admission.String(),
-			Leg:       grantedLeg(o.Legs),
-			Label:     o.Label,
-			ExpiresAt: unixOrZero(o.ExpiresAt),
+			Protocol:   o.Protocol.String(),
+			IP:         firstAddr(o.Addrs),
+			IPs:        formatIPs(o.Addrs),
+			Port1:      formatOfferPort(o.Port1),
+			Port2:      formatOfferPort(o.Port2),
+			SocketID:   formatID(o.SocketID),
+			Admission:  o.Admission.String(),
+			Leg:        grantedLeg(o.Legs),
+			BothLegs:   o.Legs == offer.BothLegs,
+			Label:      o.Label,
+			HostPubkey: o.Host.String(),
+			IsRequest:  o.IsRequest,
+			ExpiresAt:  unixOrZero(o.ExpiresAt),
 		}),
+	}
+	if kind, ok := requestEvents[e.Kind]; ok && o.IsRequest {
+		event.Type = kind
 	}
 	if e.MessageID != (offer.ID{}) {
 		event.Id = e.MessageID.String()

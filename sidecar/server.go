@@ -63,6 +63,8 @@ type Server struct {
 	relayEvents *relayEvents
 	offers      *offer.Manager
 	accounts    *accounts
+	host        *host
+	policy      *policyKeeper
 	keeper      *keeper
 	pruner      *pruner
 	receiver    *receiver
@@ -85,7 +87,7 @@ type Listeners struct {
 func NewServer(cfg *Config, lnd Lnd, db *store.DB, logs *Loggers,
 	notices *notices) (*Server, error) {
 
-	addrs, err := cfg.Relay.externalAddrs()
+	addrs, reach, err := cfg.addresses()
 	if err != nil {
 		return nil, err
 	}
@@ -104,23 +106,21 @@ func NewServer(cfg *Config, lnd Lnd, db *store.DB, logs *Loggers,
 	kept := db.Offers(func(e offer.Event) ([]byte, error) {
 		return encodeEvent(offerEvent(e))
 	})
-	policy, err := cfg.Offer.policy()
-	if err != nil {
-		return nil, err
-	}
-	s.peers = s.newPeers(policy, notices)
-	s.offers = s.newOffers(kept, policy)
-	s.accounts = newAccounts(s.relay, s.offers, logs.Daemon)
-
 	known := &sockets{
 		relay:    s.relay,
 		addrs:    addrs,
+		reach:    reach,
 		ports:    cfg.Relay.Ports,
 		defaults: cfg.Relay.socketDefaults(),
 		db:       db,
 		events:   s.relayEvents,
 		known:    make(map[relay.ID]*knownSocket),
 	}
+	if err := s.addOffers(db, kept, known, notices); err != nil {
+		return nil, err
+	}
+	s.accounts = newAccounts(s.relay, s.offers, logs.Daemon)
+	s.host.accounts = s.accounts
 	s.relayEvents.sockets = known
 	s.relayEvents.accounts = s.accounts
 	s.relayEvents.offers = s.offers
@@ -148,13 +148,14 @@ func NewServer(cfg *Config, lnd Lnd, db *store.DB, logs *Loggers,
 	)
 
 	// What comes first is judged by it.
-	s.receiver.before = s.peers.refreshChannels
+	s.receiver.before = s.policy.prepare
 	s.auth = newAuthorizer(lnd, s.lndStatus, recheckInterval)
 	s.rpc = &rpcServer{
 		lnd:      lnd,
 		sockets:  known,
 		accounts: s.accounts,
 		offers:   s.offers,
+		policy:   s.policy,
 		hub:      s.hub,
 		max:      cfg.Relay.MaxSockets,
 		notices:  notices,
@@ -165,12 +166,36 @@ func NewServer(cfg *Config, lnd Lnd, db *store.DB, logs *Loggers,
 	return s, nil
 }
 
-// newPeers returns what knows of lnd's peers, as far as a policy asks, and
-// tells the offers of them.
+// addOffers puts the offers of a store together, and the policies that they go
+// by.
+func (s *Server) addOffers(db *store.DB, kept *store.Offers, known *sockets,
+	notices *notices) error {
+
+	policy, err := s.cfg.Offer.policy()
+	if err != nil {
+		return err
+	}
+	requests, err := s.cfg.requestPolicy()
+	if err != nil {
+		return err
+	}
+
+	s.peers = s.newPeers(policy, notices)
+	s.host = &host{sockets: known}
+	s.offers = s.newOffers(kept, policy, requests.RequestPolicy)
+	s.policy = newPolicyKeeper(s, db, requests)
+
+	return nil
+}
+
+// newPeers returns what knows of lnd's peers, as far as a policy or that of the
+// requests asks, and tells the offers of them.
 func (s *Server) newPeers(policy offer.Policy, notices *notices) *peers {
 	return newPeers(
-		s.lnd, s.logs.Daemon,
-		policy.AutoAccept == offer.AutoAcceptChannel,
+		s.lnd, s.logs.Daemon, func() bool {
+			return policy.AutoAccept == offer.AutoAcceptChannel ||
+				s.policy.wantsChannels()
+		},
 		lndMacaroonLine(
 			s.cfg.Network, s.cfg.networkDir()+"/lnd.macaroon",
 		),
@@ -179,23 +204,23 @@ func (s *Server) newPeers(policy offer.Policy, notices *notices) *peers {
 }
 
 // newOffers returns the manager of the offers of a store.
-func (s *Server) newOffers(kept *store.Offers,
-	policy offer.Policy) *offer.Manager {
-
-	limits := offer.DefaultLimits()
-	limits.SocketsPerPeer = s.cfg.Relay.NodeSockets
+func (s *Server) newOffers(kept *store.Offers, policy offer.Policy,
+	requests offer.RequestPolicy) *offer.Manager {
 
 	return offer.New(
 		offer.Config{
-			Self:   s.lnd.Node().PubKey,
-			Limits: limits,
-			Policy: policy,
+			Self:       s.lnd.Node().PubKey,
+			Limits:     offer.DefaultLimits(),
+			Policy:     policy,
+			CannotHost: s.host.sockets.canHost() != nil,
+			Requests:   requests,
 		}, offer.Deps{
 			Messenger: s.lnd,
 			Connector: s.lnd,
 			Channels:  s.peers,
 			Store:     kept,
 			Opener:    opener{s.relay},
+			Host:      s.host,
 			Logger:    s.logs.Offer,
 
 			// What is told of it is in the store already.
@@ -301,9 +326,18 @@ func (s *Server) core() []component {
 	return []component{
 		{"relay events", s.relayEvents.Run},
 		{"relay", s.relay.Run},
-		{"sockets", s.keeper.Run},
+		{"sockets", s.runSockets},
 		{"offers", s.runOffers},
 	}
+}
+
+// runSockets keeps the sockets, within the policy that holds.
+func (s *Server) runSockets(ctx context.Context) error {
+	if err := s.policy.load(ctx); err != nil {
+		return ignoreDone(ctx, err)
+	}
+
+	return s.keeper.Run(ctx)
 }
 
 // runOffers runs the offers once their sockets are there.

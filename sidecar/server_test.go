@@ -35,6 +35,9 @@ type testLnd struct {
 
 	node  NodeInfo
 	peers *testPeers
+
+	// channels are the nodes that there are channels with.
+	channels []offer.PubKey
 }
 
 // Node describes the node.
@@ -61,6 +64,11 @@ func (l *testLnd) Send(_ context.Context, peer offer.PubKey, msgType uint16,
 // Connect does not connect: every server is a peer already, or does not run.
 func (l *testLnd) Connect(context.Context, offer.PubKey) error {
 	return offer.ErrNotConnected
+}
+
+// ChannelPeers returns the nodes that there are channels with.
+func (l *testLnd) ChannelPeers(context.Context) ([]offer.PubKey, error) {
+	return l.channels, nil
 }
 
 // Alias returns that no node has told its alias.

@@ -34,6 +34,7 @@ type sockets struct {
 	// What follows is immutable.
 	relay    *relay.Relay
 	addrs    []netip.Addr
+	reach    *reach
 	ports    string
 	defaults socketDefaults
 	db       *store.DB
@@ -103,6 +104,12 @@ func (s *sockets) ip() string {
 	}
 
 	return s.addrs[0].String()
+}
+
+// ips are all addresses at which clients reach the sockets, the preferred one
+// first.
+func (s *sockets) ips() []string {
+	return formatIPs(s.addrs)
 }
 
 // startDefault returns the default socket, and opens it if it does not run. One
@@ -410,6 +417,7 @@ func (s *sockets) connectionData(kept *store.Socket) []byte {
 	return mustJSON(connection{
 		Protocol:  kept.Protocol.String(),
 		IP:        s.ip(),
+		IPs:       s.ips(),
 		Port1:     formatPort(kept.Ports[0]),
 		Port2:     formatPort(kept.Ports[1]),
 		SocketID:  kept.ID.String(),

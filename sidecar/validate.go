@@ -90,11 +90,11 @@ func parseText(field, s string) (string, error) {
 	return s, nil
 }
 
-// parseExpiry returns the time at which an offer ends, from Unix seconds; 0
-// stands for an hour from now.
+// parseExpiry returns the time at which an offer or request ends, from Unix
+// seconds; the zero time for 0, which says nothing.
 func parseExpiry(seconds int64, now time.Time) (time.Time, error) {
 	if seconds == 0 {
-		return now.Add(defaultExpiry), nil
+		return time.Time{}, nil
 	}
 
 	const field = "expiry"

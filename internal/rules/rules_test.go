@@ -27,8 +27,10 @@ const module = "github.com/socketd/socketd"
 // rooms has every package of the module, and the packages of the module that
 // it may import. Arrows run downward only.
 var rooms = map[string][]string{
-	"cmd/socketd":   {"sidecar"},
-	"cmd/socketcli": {"relay/bind", "relay/client", "socketrpc"},
+	"cmd/socketd": {"sidecar"},
+	"cmd/socketcli": {
+		"relay/bind", "relay/client", "relay/globalip", "socketrpc",
+	},
 	"cmd/socketdev": {
 		"internal/compare", "internal/regtest", "relay/bind",
 		"relay/client", "socketrpc",
@@ -42,12 +44,13 @@ var rooms = map[string][]string{
 		"internal/regtest", "relay/bind", "relay/client", "sidecar",
 		"sidecar/wire", "socketrpc",
 	},
-	"relay":        {"relay/bind"},
-	"relay/bind":   {},
-	"relay/client": {"relay", "relay/bind"},
+	"relay":          {"relay/bind"},
+	"relay/bind":     {},
+	"relay/client":   {"relay", "relay/bind"},
+	"relay/globalip": {},
 	"sidecar": {
-		"relay", "sidecar/caveat", "sidecar/offer", "sidecar/store",
-		"sidecar/wire", "socketrpc",
+		"relay", "relay/globalip", "sidecar/caveat", "sidecar/offer",
+		"sidecar/store", "sidecar/wire", "socketrpc",
 	},
 	"sidecar/caveat":     {},
 	"sidecar/offer":      {"sidecar/wire"},
@@ -145,6 +148,7 @@ var alone = map[string][]string{
 	},
 	"relay/bind":     {},
 	"relay/client":   {module + "/relay/bind", "golang.org/x/sys/"},
+	"relay/globalip": {},
 	"sidecar/caveat": {"gopkg.in/macaroon.v2", "golang.org/x/crypto/"},
 }
 

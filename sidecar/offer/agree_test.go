@@ -2,35 +2,13 @@ package offer
 
 import (
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/socketd/socketd/sidecar/wire"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
-
-// weather is what a network does to messages until it becomes perfect.
-type weather struct {
-	Seed uint64
-
-	// Loss, Again and Fail are how many of 100 messages are lost, arrive
-	// twice, and are reported to have failed, whether they arrive or not.
-	Loss  int
-	Again int
-	Fail  int
-
-	// Delay is how long a message takes at most, in milliseconds.
-	Delay int
-
-	// Ends is when the network becomes perfect, in seconds.
-	Ends int
-}
 
 // deal is an offer, and what becomes of it if nothing is in the way.
 type deal struct {
@@ -57,18 +35,6 @@ type deal struct {
 	ByToken bool
 }
 
-// drawWeather draws the weather of a test.
-func drawWeather(t *rapid.T) weather {
-	return weather{
-		Seed:  rapid.Uint64().Draw(t, "seed"),
-		Loss:  rapid.IntRange(0, 90).Draw(t, "loss"),
-		Again: rapid.IntRange(0, 90).Draw(t, "again"),
-		Fail:  rapid.IntRange(0, 50).Draw(t, "fail"),
-		Delay: rapid.IntRange(0, 5000).Draw(t, "delay"),
-		Ends:  rapid.IntRange(0, 300).Draw(t, "ends"),
-	}
-}
-
 // drawDeal draws an offer.
 func drawDeal(t *rapid.T) deal {
 	return deal{
@@ -84,94 +50,6 @@ func drawDeal(t *rapid.T) deal {
 		Life:     rapid.IntRange(400, 800).Draw(t, "life"),
 		ByToken:  rapid.Bool().Draw(t, "by token"),
 	}
-}
-
-// fate returns the fate of messages in this weather.
-func (we weather) fate() func(packet) fate {
-	rng := rand.New(rand.NewPCG(we.Seed, 1))
-	ends := time.Now().Add(time.Duration(we.Ends) * time.Second)
-	roll := func(percent int) bool { return rng.IntN(100) < percent }
-
-	// Both nodes send at the same time.
-	var mu sync.Mutex
-
-	return func(p packet) fate {
-		mu.Lock()
-		defer mu.Unlock()
-
-		if !p.at.Before(ends) {
-			return fate{delays: []time.Duration{0}}
-		}
-
-		var f fate
-		copies := 1
-		if roll(we.Again) {
-			copies++
-		}
-		for range copies {
-			if roll(we.Loss) {
-				continue
-			}
-			f.delays = append(f.delays, time.Duration(
-				rng.IntN(we.Delay+1),
-			)*time.Millisecond)
-		}
-		if roll(we.Fail) {
-			f.err = errLnd
-		}
-		if roll(we.Fail) {
-			f.err = ErrNotConnected
-		}
-
-		return f
-	}
-}
-
-// agreed has the states that the two sides of an offer may end in, the host's
-// first. No record is "".
-var agreed = map[[2]string]bool{
-	{"ACCEPTED", "ACCEPTED"}: true,
-	{"REJECTED", "REJECTED"}: true,
-	{"EXPIRED", "EXPIRED"}:   true,
-	{"CLOSED", "CLOSED"}:     true,
-
-	// The offer was taken back before it was decided about, while the
-	// decision was on its way, and before it arrived.
-	{"WITHDRAWN", "WITHDRAWN"}: true,
-	{"WITHDRAWN", "CLOSED"}:    true,
-	{"WITHDRAWN", "REJECTED"}:  true,
-	{"WITHDRAWN", ""}:          true,
-
-	// The acceptance was on its way when the time ran out.
-	{"EXPIRED", "CLOSED"}: true,
-
-	// So was the rejection.
-	{"EXPIRED", "REJECTED"}: true,
-
-	// So was the news that it was taken back.
-	{"WITHDRAWN", "EXPIRED"}: true,
-}
-
-// allowed has the events of each side that may have led to a state.
-var allowed = map[Direction]map[State][][]EventKind{
-	Outgoing: {
-		StateAccepted: {{EventDelivered, EventAccepted}},
-		StateRejected: {{EventDelivered, EventRejected}},
-		StateExpired:  {{EventDelivered, EventExpired}, {EventExpired}},
-		// The far end's close may overtake its accept.
-		StateClosed: {
-			{EventDelivered, EventAccepted, EventClosed},
-			{EventDelivered, EventClosed},
-		},
-		StateWithdrawn: {{EventDelivered, EventClosed}, {EventClosed}},
-	},
-	Incoming: {
-		StateAccepted:  {{EventReceived}},
-		StateRejected:  {{EventReceived}},
-		StateExpired:   {{EventReceived, EventExpired}},
-		StateClosed:    {{EventReceived, EventClosed}},
-		StateWithdrawn: {{EventReceived, EventClosed}},
-	},
 }
 
 // decide has a node do what the plan says when it has got an offer.
@@ -214,15 +92,15 @@ func (d deal) decide(t *testing.T, n *node, id ID) {
 	}
 }
 
-// play runs deals in some weather, and returns what is wrong in the end.
-func play(t *testing.T, we weather, deals []deal) []string {
+// play runs deals in some weather between nodes with some habits, and returns
+// what is wrong in the end.
+func play(t *testing.T, we weather, deals []deal, habits [2]habit) []string {
 	t.Helper()
 
 	var wrong []string
 	inWorld(t, func(w *world) {
 		t := w.t
 		limits := DefaultLimits()
-		limits.SocketsPerPeer = len(deals)
 		nodes := map[bool]*node{
 			false: w.addWith(alice, limits, NewMemStore()),
 			true:  w.addWith(bob, limits, NewMemStore()),
@@ -248,7 +126,17 @@ func play(t *testing.T, we weather, deals []deal) []string {
 				)
 			}
 		}
-		w.setFate(we.fate())
+		a, b := nodes[false], nodes[true]
+		a.setPolicy(habits[0].policy(bob))
+		b.setPolicy(habits[1].policy(alice))
+		habits[0].setChannels(a, bob)
+		habits[1].setChannels(b, alice)
+		w.link(we, map[PubKey]*node{
+			alice: a, bob: b,
+		}, map[PubKey]func(){
+			alice: func() { a.PeerOnline(bob) },
+			bob:   func() { b.PeerOnline(alice) },
+		})
 
 		start := time.Now()
 		for i, d := range deals {
@@ -278,8 +166,10 @@ func play(t *testing.T, we weather, deals []deal) []string {
 				t, ids[i], host, farEnd,
 			)...)
 		}
-		w.requireGranted(nodes[false])
-		w.requireGranted(nodes[true])
+		wrong = append(wrong, habits[0].misjudged(t, a)...)
+		wrong = append(wrong, habits[1].misjudged(t, b)...)
+		w.requireGranted(a)
+		w.requireGranted(b)
 
 		// Whatever is still accepted ends with its socket, and then
 		// nothing is left.
@@ -291,8 +181,8 @@ func play(t *testing.T, we weather, deals []deal) []string {
 			}
 		}
 		time.Sleep(30 * time.Minute)
-		w.requireNone(nodes[false])
-		w.requireNone(nodes[true])
+		w.requireNone(a)
+		w.requireNone(b)
 		for _, n := range nodes {
 			for _, name := range []string{
 				"malformed", "oversized", "version", "limit",
@@ -340,64 +230,10 @@ func (d deal) end(t *testing.T, host *Manager, o Offer) error {
 	return err
 }
 
-// disagreements returns what is wrong with an offer in the end.
-func disagreements(t *testing.T, id ID, host, farEnd *node) []string {
-	t.Helper()
-
-	var (
-		wrong  []string
-		states [2]string
-	)
-	for i, n := range []*node{host, farEnd} {
-		dir := []Direction{Outgoing, Incoming}[i]
-
-		n.mu.Lock()
-		events := slices.Clone(n.events)
-		n.mu.Unlock()
-		kinds := kindsOf(slices.DeleteFunc(events, func(e Event) bool {
-			return e.Offer.ID != id
-		}))
-
-		offers, err := n.List(t.Context())
-		require.NoError(t, err)
-		at := slices.IndexFunc(offers, func(o Offer) bool {
-			return o.ID == id
-		})
-		if at < 0 {
-			if len(kinds) > 0 {
-				wrong = append(wrong, fmt.Sprintf(
-					"%v: no record but %v", dir, kinds,
-				))
-			}
-
-			continue
-		}
-
-		o := offers[at]
-		states[i] = o.State.String()
-		if !slices.ContainsFunc(
-			allowed[dir][o.State], func(want []EventKind) bool {
-				return slices.Equal(want, kinds)
-			},
-		) {
-
-			wrong = append(wrong, fmt.Sprintf(
-				"%v: %v after %v", dir, o.State, kinds,
-			))
-		}
-	}
-	if !agreed[states] {
-		wrong = append(wrong, fmt.Sprintf(
-			"host says %q, far end %q", states[0], states[1],
-		))
-	}
-
-	return wrong
-}
-
 // TestAgreement checks that two nodes agree in the end about what became of
-// every offer, whatever the network does to their messages on the way, and that
-// each event happens once.
+// every offer, whatever the network does to their messages on the way, whether
+// they are connected or not, whatever they accept by themselves, and that each
+// event happens once.
 func TestAgreement(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		we := drawWeather(rt)
@@ -405,7 +241,8 @@ func TestAgreement(t *testing.T) {
 			rapid.Custom(drawDeal), 1, 8,
 		).Draw(rt, "deals")
 
-		for _, wrong := range play(t, we, deals) {
+		habits := drawHabits(rt)
+		for _, wrong := range play(t, we, deals, habits) {
 			rt.Errorf("%s", wrong)
 		}
 	})
@@ -434,7 +271,8 @@ func TestAgreementCrossing(t *testing.T) {
 			}
 		}
 
-		for _, wrong := range play(t, we, deals) {
+		habits := drawHabits(rt)
+		for _, wrong := range play(t, we, deals, habits) {
 			rt.Errorf("%s", wrong)
 		}
 	})
@@ -447,6 +285,12 @@ func TestAgreementAtExpiry(t *testing.T) {
 		we := drawWeather(rt)
 		we.Ends = rapid.IntRange(400, 430).Draw(rt, "ends late")
 		we.Loss = min(we.Loss, 50)
+
+		// The far end has the offer when the time runs out.
+		for i := range we.Outages.Cuts {
+			we.Outages.Cuts[i].At += 100
+			we.Outages.Cuts[i].For = 20
+		}
 		deals := make([]deal, rapid.IntRange(1, 8).Draw(rt, "deals"))
 		for i := range deals {
 			deals[i] = deal{
@@ -462,49 +306,9 @@ func TestAgreementAtExpiry(t *testing.T) {
 			}
 		}
 
-		for _, wrong := range play(t, we, deals) {
+		habits := drawHabits(rt)
+		for _, wrong := range play(t, we, deals, habits) {
 			rt.Errorf("%s", wrong)
 		}
-	})
-}
-
-// TestWorld checks that the network of these tests does what it is told.
-func TestWorld(t *testing.T) {
-	inWorld(t, func(w *world) {
-		t := w.t
-		from, to := w.addStranger(alice), w.addStranger(bob)
-		const second = time.Second
-		w.setFate(func(p packet) fate {
-			switch p.typ {
-			case wire.TypeOffer:
-				return fate{delays: []time.Duration{second, 0}}
-
-			case wire.TypeAck:
-				return fate{err: errLnd}
-
-			default:
-				return fate{}
-			}
-		})
-		for _, typ := range []wire.MsgType{
-			wire.TypeOffer, wire.TypeAck, wire.TypeClose,
-		} {
-			err := from.Send(
-				t.Context(), bob, uint16(typ), []byte{1},
-			)
-			if typ == wire.TypeAck {
-				require.ErrorIs(t, err, errLnd)
-			} else {
-				require.NoError(t, err)
-			}
-		}
-		err := from.Send(t.Context(), carol, 0, nil)
-		require.ErrorIs(t, err, ErrNotConnected)
-
-		require.Len(t, to.inbox, 1)
-		time.Sleep(second)
-		synctest.Wait()
-		require.Len(t, to.inbox, 2)
-		require.Equal(t, []byte{1}, (<-to.inbox).body)
 	})
 }

@@ -121,6 +121,10 @@ func (m *Manager) decided(ctx context.Context, id ID, c change,
 	if i < 0 {
 		return Record{}, fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
+	if records[i].isAsked() {
+		return Record{}, fmt.Errorf("%w: it is a request, which the "+
+			"policy decides about", ErrState)
+	}
 	r, err := m.expire(ctx, records[i])
 	if err != nil {
 		return Record{}, err
@@ -247,17 +251,10 @@ func (m *Manager) OfSocket(ctx context.Context, socketID ID) ([]Offer, error) {
 func (m *Manager) ofSocket(ctx context.Context,
 	socketID ID) ([]Record, error) {
 
-	all := make([]Record, 0, len(m.tally.live[socketID]))
-	for key := range m.tally.live[socketID] {
-		r, err := m.deps.Store.Get(ctx, key.peer, key.id)
-		if err != nil {
-			return nil, fmt.Errorf("get offer: %w", err)
-		}
-		all = append(all, r)
+	all, err := m.liveRecords(ctx, socketID)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(all, func(a, b Record) int {
-		return compareOffers(a.Offer, b.Offer)
-	})
 
 	var live []Record
 	for _, r := range all {
@@ -265,7 +262,7 @@ func (m *Manager) ofSocket(ctx context.Context,
 		if err != nil {
 			return nil, err
 		}
-		if !r.State.Ended() {
+		if !r.Ended() {
 			live = append(live, r)
 		}
 	}

@@ -28,6 +28,10 @@ const (
 	// refusedLimit is a message that there is no room for.
 	refusedLimit
 
+	// refusedPolicy is a request that the policy does not allow, or an
+	// offer that is refused for what it is.
+	refusedPolicy
+
 	// refusedUnsupported is a message that asks for something that we do
 	// not know.
 	refusedUnsupported
@@ -43,6 +47,7 @@ var refusalNames = [...]string{
 	refusedRate:        "rate",
 	refusedLimit:       "limit",
 	refusedUnsupported: "unsupported",
+	refusedPolicy:      "policy",
 }
 
 // String returns the refusal's name as the API has it.

@@ -17,7 +17,6 @@ func TestAccept(t *testing.T) {
 		a, b := w.add(alice), w.add(bob)
 
 		p := proposal(bob)
-		p.ReplyTo = testID(7)
 		sent := w.sendOffer(a, p)
 		require.Equal(t, Offer{
 			ID:        sent.ID,
@@ -31,7 +30,6 @@ func TestAccept(t *testing.T) {
 			Port2:     21001,
 			Legs:      Leg2,
 			Label:     "test",
-			ReplyTo:   testID(7),
 			SocketID:  testSocket,
 			CreatedAt: sent.CreatedAt,
 			ExpiresAt: time.Unix(p.ExpiresAt.Unix(), 0),

@@ -34,34 +34,99 @@ var triggerWords = [numTriggers]string{
 	triggerLocalAccept: "it accepts",
 	triggerLocalReject: "it declines",
 	triggerWithdraw:    "it ends the offer",
+	triggerAnswer:      "an offer answers it",
 }
 
-// diagram draws the states of one side of an offer, in Mermaid's language: what
-// moves an offer, and what is sent then.
-func diagram(dir Direction) string {
+// requestWords has what the diagrams of requests call triggers differently.
+var requestWords = map[trigger]string{
+	triggerRefuse:      "other reject / answer that cannot be taken",
+	triggerLocalReject: "no socket can be opened",
+	triggerWithdraw:    "it takes the request back",
+}
+
+// picture is a diagram of the specification.
+type picture struct {
+	// name is what it is called, after "states of".
+	name string
+
+	// rows is the table that it shows, of one direction.
+	rows map[State]row
+
+	// begin has the labels of the arrows at which it begins, by the state
+	// that they lead to.
+	begin map[State]string
+
+	// words has what triggers are called here, if that is not what
+	// triggerWords says.
+	words map[trigger]string
+}
+
+// pictures are all diagrams.
+var pictures = []picture{
+	{
+		name: "the host",
+		rows: transitions[Outgoing],
+		begin: map[State]string{
+			StateQueued: "it makes the offer",
+		},
+	},
+	{
+		name: "the far end",
+		rows: transitions[Incoming],
+		begin: map[State]string{
+			StatePending: "offer",
+			StateAccepted: "offer that its policy accepts or " +
+				"that answers its request, sends accept",
+		},
+	},
+	{
+		name: "a request at the requester",
+		rows: requestTransitions[Outgoing],
+		begin: map[State]string{
+			StateQueued: "it makes the request",
+		},
+		words: requestWords,
+	},
+	{
+		name: "a request at the host",
+		rows: requestTransitions[Incoming],
+		begin: map[State]string{
+			StatePending: "request that its policy allows",
+		},
+		words: requestWords,
+	},
+}
+
+// word returns what a trigger is called.
+func (p *picture) word(t trigger) string {
+	if word, ok := p.words[t]; ok {
+		return word
+	}
+
+	return triggerWords[t]
+}
+
+// draw draws the states of one side of an offer or request, in Mermaid's
+// language: what moves it, and what is sent then.
+func (p *picture) draw() string {
 	var b strings.Builder
 	b.WriteString("```mermaid\nstateDiagram-v2\n")
 	line := func(from, to, label string) {
 		fmt.Fprintf(&b, "    %s --> %s: %s\n", from, to, label)
 	}
 
-	if dir == Outgoing {
-		line("[*]", StateQueued.String(), "it makes the offer")
-	} else {
-		line("[*]", StatePending.String(), "offer")
-		line("[*]", StateAccepted.String(),
-			"offer that its policy accepts, sends accept")
+	for _, state := range slices.Sorted(maps.Keys(p.begin)) {
+		line("[*]", state.String(), p.begin[state])
 	}
 
-	states := slices.Sorted(maps.Keys(transitions[dir]))
-	for _, from := range states {
+	for _, from := range slices.Sorted(maps.Keys(p.rows)) {
 		moves := make(map[State][]string)
 		for trig := range numTriggers {
-			out, ok := transitions[dir][from][trig]
+			out, ok := p.rows[from][trig]
 			if !ok || out.verdict != verdictMove {
 				continue
 			}
-			label := triggerWords[trig]
+			label := p.word(trig)
 			if out.send != 0 {
 				label += ", sends " + out.send.String()
 			}
@@ -82,27 +147,25 @@ func diagram(dir Direction) string {
 }
 
 // TestDiagram checks that the diagrams of the specification are those of the
-// table. With -update it writes them.
+// tables. With -update it writes them.
 func TestDiagram(t *testing.T) {
 	raw, err := os.ReadFile(specification)
 	require.NoError(t, err)
 
 	text := string(raw)
-	for dir, name := range map[Direction]string{
-		Outgoing: "host", Incoming: "far end",
-	} {
-		begin := "<!-- states of the " + name + ": begin -->\n"
-		end := "<!-- states of the " + name + ": end -->\n"
+	for _, p := range pictures {
+		begin := "<!-- states of " + p.name + ": begin -->\n"
+		end := "<!-- states of " + p.name + ": end -->\n"
 		before, rest, ok := strings.Cut(text, begin)
 		require.True(t, ok, "no %q", begin)
 		old, after, ok := strings.Cut(rest, end)
 		require.True(t, ok, "no %q", end)
 
 		if !*update {
-			require.Equal(t, diagram(dir), old, "run go test "+
+			require.Equal(t, p.draw(), old, "run go test "+
 				"./sidecar/offer -run TestDiagram -update")
 		}
-		text = before + begin + diagram(dir) + end + after
+		text = before + begin + p.draw() + end + after
 	}
 
 	if *update {
@@ -112,19 +175,23 @@ func TestDiagram(t *testing.T) {
 }
 
 // TestDiagramIsWhole checks that the diagrams have every state and every
-// trigger that moves anything, and nothing twice.
+// trigger that moves anything, and nothing twice, and that there is one of each
+// table and direction.
 func TestDiagramIsWhole(t *testing.T) {
-	for _, dir := range []Direction{Incoming, Outgoing} {
-		drawn := diagram(dir)
-		for state, row := range transitions[dir] {
+	require.Len(t, pictures, len(transitions)+len(requestTransitions))
+
+	for _, p := range pictures {
+		drawn := p.draw()
+		for state, row := range p.rows {
 			require.Contains(t, drawn, state.String())
 			for trig, out := range row {
 				if out.verdict == verdictMove {
-					require.Contains(
-						t, drawn, triggerWords[trig],
-					)
+					require.Contains(t, drawn, p.word(trig))
 				}
 			}
+		}
+		for state := range p.begin {
+			require.Contains(t, p.rows, state)
 		}
 
 		lines := strings.Split(strings.TrimSpace(drawn), "\n")

@@ -17,13 +17,18 @@ func fuzzLimits() Limits {
 }
 
 // fuzzManager returns a manager that does not run, and that knows an offer of
-// each direction and one that has ended.
+// each direction, one that has ended, and a request of its own.
 func fuzzManager(t *testing.T) *Manager {
 	t.Helper()
 
-	m := New(Config{Self: alice, Limits: fuzzLimits()}, Deps{
+	m := New(Config{
+		Self:     alice,
+		Limits:   fuzzLimits(),
+		Requests: testRequests(),
+	}, Deps{
 		Store:  NewMemStore(),
 		Opener: newDoors(t),
+		Host:   newTestHost(t),
 		Notify: func(Event) {},
 		Logger: slog.New(slog.DiscardHandler),
 	})
@@ -36,9 +41,14 @@ func fuzzManager(t *testing.T) *Manager {
 	)
 	ended := theirs
 	ended.ID, ended.State = testID(3), StateRejected
+	asked := Record{Offer: Offer{
+		ID: testID(5), IsRequest: true, Peer: bob, Host: bob,
+		Direction: Outgoing, Protocol: UDP, Legs: Leg2,
+		CreatedAt: ours.CreatedAt, ExpiresAt: ours.ExpiresAt,
+	}}
 
 	require.NoError(t, m.locked(func() error {
-		for _, r := range []Record{ours, theirs, ended} {
+		for _, r := range []Record{ours, theirs, ended, asked} {
 			err := m.create(t.Context(), r, Batch{})
 			if err != nil {
 				return err
@@ -59,17 +69,29 @@ func FuzzReceive(f *testing.F) {
 		require.NoError(f, err)
 		f.Add(uint32(msg.Type()), body)
 		f.Add(uint32(wire.TypeRequest), body)
+		f.Add(uint32(wire.TypeOffer), body)
 	}
 	offer := offerMsg(testID(4))
 	add(offer)
 	offer.Admission, offer.Tokens = wire.AdmissionToken, newTokens(Leg2)
 	add(offer)
-	for id := range byte(5) {
+	add(requestMsg(testID(4)))
+	for _, request := range []ID{testID(5), testID(6)} {
+		answer := offerMsg(testID(4))
+		answer.ReplyTo = request
+		add(answer)
+		answer.Legs = BothLegs
+		add(answer)
+	}
+	passed := offerMsg(testID(4))
+	passed.Host = keyOf(7)
+	add(passed)
+	for id := range byte(6) {
 		id := testID(id + 1)
 		add(&wire.Accept{ID: testID(9), ReplyTo: id})
 		add(&wire.Close{ID: testID(9), ReplyTo: id, Text: "bye"})
 		add(&wire.Ack{ID: testID(9), ReplyTo: id})
-		for code := wire.CodeDeclined; code <= 8; code++ {
+		for code := wire.CodeDeclined; code <= 9; code++ {
 			add(&wire.Reject{
 				ID: testID(9), ReplyTo: id, Code: code,
 			})
@@ -93,7 +115,7 @@ func FuzzReceive(f *testing.F) {
 			require.LessOrEqual(t, m.outbox.replies-before, 1)
 		}
 		for _, job := range m.outbox.peers[bob].waiting() {
-			require.Less(t, len(job.body), 100)
+			require.Less(t, len(job.body), 200)
 			_, err := wire.Decode(job.msgType, job.body)
 			require.NoError(t, err)
 		}
@@ -102,10 +124,10 @@ func FuzzReceive(f *testing.F) {
 		// The legs are open to whom they are granted.
 		records, err := m.deps.Store.List(t.Context())
 		require.NoError(t, err)
-		require.LessOrEqual(t, len(records), 4)
+		require.LessOrEqual(t, len(records), 5)
 		var open int
 		for _, r := range records {
-			if r.Direction == Outgoing && !r.State.Ended() {
+			if r.IsOwn() && !r.Ended() {
 				open++
 			}
 		}

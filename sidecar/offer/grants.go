@@ -114,10 +114,10 @@ func (m *Manager) openLegs(r Record) error {
 }
 
 // revoke closes the legs of an offer that has ended to those who hold its
-// tokens. Those of an incoming offer are not ours to close. The caller holds
-// mu.
+// tokens. Those of another node's socket are not ours to close. The caller
+// holds mu.
 func (m *Manager) revoke(r Record) {
-	if r.Direction != Outgoing {
+	if !r.IsOwn() {
 		return
 	}
 	for i, token := range r.Tokens {

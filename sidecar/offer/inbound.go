@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/socketd/socketd/sidecar/wire"
@@ -17,6 +16,9 @@ func (m *Manager) handle(ctx context.Context, in inbound) {
 		switch msg := msg.(type) {
 		case *wire.Offer:
 			return m.onOffer(ctx, in, msg)
+
+		case *wire.Request:
+			return m.onRequest(ctx, in, msg)
 
 		case *wire.Accept:
 			return m.onAccept(ctx, in, msg)
@@ -72,157 +74,6 @@ func (m *Manager) onUnreadable(in inbound, err error) {
 	}
 }
 
-// onOffer takes an offer in. The caller holds mu.
-func (m *Manager) onOffer(ctx context.Context, in inbound,
-	msg *wire.Offer) error {
-
-	known, err := m.deps.Store.Find(ctx, msg.ID)
-	if err != nil {
-		return fmt.Errorf("find offer: %w", err)
-	}
-	if len(known) > 0 {
-		m.refused(in, refusedDuplicate, nil)
-
-		// An id counts for whoever used it first. From anybody else it
-		// is no accident, and gets no answer.
-		if slices.ContainsFunc(known, func(r Record) bool {
-			return r.Peer == in.peer && r.Direction == Incoming
-		}) {
-
-			m.ack(in, msg.ID)
-		}
-
-		return nil
-	}
-
-	// The offer had ended before it came.
-	if _, ok := m.early[offerKey{peer: in.peer, id: msg.ID}]; ok {
-		m.refused(in, refusedDuplicate, nil)
-		m.ack(in, msg.ID)
-
-		return nil
-	}
-
-	now := time.Now()
-	expiresAt, code := judgeExpiry(msg.Expiry, now)
-	if code != 0 {
-		m.refused(in, refusedMalformed, nil)
-		m.reject(in, msg.ID, code)
-
-		return nil
-	}
-
-	r := in.record(msg, now, expiresAt)
-	err = m.makeRoom(ctx, r.Offer)
-	switch {
-	case errors.Is(err, ErrLimit):
-		m.refused(in, refusedLimit, err)
-		m.reject(in, msg.ID, wire.CodeLimit)
-
-		return nil
-
-	case err != nil:
-		return err
-	}
-
-	if err := m.takeIn(ctx, r); err != nil {
-		return err
-	}
-	m.ack(in, msg.ID)
-
-	return nil
-}
-
-// takeIn records an offer of a peer. If the policy accepts it, it is recorded
-// as accepted, together with the message that says so: a restart can come
-// before both or after both. The caller holds mu, and has checked that there is
-// room.
-func (m *Manager) takeIn(ctx context.Context, r Record) error {
-	var facts Facts
-	if m.cfg.Policy.AutoAccept == AutoAcceptChannel {
-		facts.HasChannel = m.deps.Channels.HasChannel(r.Peer)
-	}
-	event := Event{Kind: EventReceived, MessageID: r.ID}
-
-	var (
-		accept *delivery
-		with   Batch
-	)
-	reason, ok := m.cfg.Policy.accepts(r.Peer, facts)
-	if ok {
-		c := change{trigger: triggerLocalAccept, decision: newID()}
-		out, err := transition(r.Direction, r.State, c.trigger)
-		if err != nil {
-			return err
-		}
-		accept, err = newDelivery(r.Offer, out.send, c)
-		if err != nil {
-			return err
-		}
-		r = c.moved(r, out.next)
-		r.Reason = reason
-		event.Reason = reason
-		with.Add = []Message{accept.Message}
-	}
-
-	event.Offer = r.Offer
-	with.Events = []Event{event}
-	if err := m.create(ctx, r, with); err != nil {
-		return err
-	}
-	if accept != nil {
-		m.outbox.add(accept)
-	}
-
-	return nil
-}
-
-// record returns the record of an offer that the peer makes.
-func (in inbound) record(msg *wire.Offer, now, expiresAt time.Time) Record {
-	return Record{
-		Offer: Offer{
-			ID:        msg.ID,
-			Peer:      in.peer,
-			Direction: Incoming,
-			State:     StatePending,
-			Host:      in.peer,
-			Protocol:  msg.Protocol,
-			Addrs:     msg.Addrs,
-			Port1:     msg.Port1,
-			Port2:     msg.Port2,
-			Legs:      msg.Legs,
-			Admission: msg.Admission,
-			Label:     msg.Label,
-			ReplyTo:   msg.ReplyTo,
-			SocketID:  msg.SocketID,
-			CreatedAt: now,
-			ExpiresAt: expiresAt,
-		},
-		Tokens: msg.Tokens,
-	}
-}
-
-// judgeExpiry returns when an offer ends here whose expiry is given in Unix
-// seconds, or the code with which it is rejected. The sender's clock may differ
-// from ours by Slack.
-func judgeExpiry(expiry uint64, now time.Time) (time.Time, wire.RejectCode) {
-	// In this order no number is too large for what is done with it.
-	if expiry > uint64(now.Add(MaxLifetime+Slack).Unix()) {
-		return time.Time{}, wire.CodeMalformed
-	}
-
-	expiresAt := time.Unix(int64(expiry), 0)
-	switch {
-	case expiresAt.After(now):
-		return expiresAt, 0
-
-	case expiresAt.Add(Slack).After(now):
-		return expiresAt.Add(Slack), 0
-	}
-
-	return time.Time{}, wire.CodeExpired
-}
-
 // onAccept notes that the far end accepts an offer of ours. The caller holds
 // mu.
 func (m *Manager) onAccept(ctx context.Context, in inbound,
@@ -232,7 +83,7 @@ func (m *Manager) onAccept(ctx context.Context, in inbound,
 	if err != nil {
 		return err
 	}
-	if !ok {
+	if !ok || r.IsRequest {
 		m.refused(in, refusedUnsolicited, nil)
 		m.reject(in, msg.ID, wire.CodeUnknown)
 
@@ -302,8 +153,8 @@ func (m *Manager) onReject(ctx context.Context, in inbound,
 	return nil
 }
 
-// offerRejected notes that an offer of ours was turned down. It returns false
-// if the message is not about one. The caller holds mu.
+// offerRejected notes that an offer or request of ours was turned down. It
+// returns false if the message is not about one. The caller holds mu.
 func (m *Manager) offerRejected(ctx context.Context, in inbound,
 	msg *wire.Reject) (bool, error) {
 
@@ -367,8 +218,13 @@ func (m *Manager) answerRejected(ctx context.Context, in inbound,
 
 // refusalReason returns the reason of a reject that is not a person's.
 func refusalReason(msg *wire.Reject) string {
-	if msg.Text == "" {
+	switch {
+	case msg.Text == "":
 		return msg.Code.String()
+
+	// The text says all.
+	case msg.Code == wire.CodePolicy:
+		return msg.Text
 	}
 
 	return msg.Code.String() + ": " + msg.Text
@@ -475,7 +331,20 @@ func (m *Manager) ack(in inbound, id ID) {
 
 // reject tells the peer that its message was turned down. The caller holds mu.
 func (m *Manager) reject(in inbound, id ID, code wire.RejectCode) {
-	m.reply(in, &wire.Reject{ID: newID(), ReplyTo: id, Code: code})
+	m.rejectWith(in, id, code, "")
+}
+
+// rejectWith tells the peer that its message was turned down, and why. The
+// caller holds mu.
+func (m *Manager) rejectWith(in inbound, id ID, code wire.RejectCode,
+	text string) {
+
+	m.reply(in, &wire.Reject{
+		ID:      newID(),
+		ReplyTo: id,
+		Code:    code,
+		Text:    text,
+	})
 }
 
 // reply sends an answer to a message once: if it is lost, the message comes

@@ -17,10 +17,6 @@ type Limits struct {
 	// including those that have ended.
 	Records int
 
-	// SocketsPerPeer is how many different sockets of ours may be offered
-	// to one peer at once: an offer that is undecided or accepted counts.
-	SocketsPerPeer int
-
 	// Rate is how many messages per second are read from one peer.
 	Rate float64
 
@@ -42,7 +38,6 @@ func DefaultLimits() Limits {
 		Pending:        1000,
 		RecordsPerPeer: 200,
 		Records:        10000,
-		SocketsPerPeer: 5,
 		Rate:           10,
 		Burst:          30,
 		TotalRate:      1000,

@@ -31,7 +31,7 @@ func limitsWith(change func(*Limits)) Limits {
 func TestDefaultLimits(t *testing.T) {
 	require.Equal(t, Limits{
 		PendingPerPeer: 20, Pending: 1000, RecordsPerPeer: 200,
-		Records: 10000, SocketsPerPeer: 5, Rate: 10, Burst: 30,
+		Records: 10000, Rate: 10, Burst: 30,
 		TotalRate: 1000, TotalBurst: 2000,
 	}, DefaultLimits())
 }
@@ -251,13 +251,20 @@ func TestRecordsOutgoing(t *testing.T) {
 	})
 }
 
-// TestSocketsPerPeer checks how many sockets may be offered to a peer at once,
+// setMaxPerNode sets how many sockets of a node another one may have.
+func (n *node) setMaxPerNode(limit int) {
+	p := n.RequestPolicy()
+	p.MaxPerNode = limit
+	n.SetRequestPolicy(p)
+}
+
+// TestMaxPerNode checks how many sockets may be offered to a peer at once,
 // and what ends that.
-func TestSocketsPerPeer(t *testing.T) {
+func TestMaxPerNode(t *testing.T) {
 	inWorld(t, func(w *world) {
 		t := w.t
-		limits := limitsWith(func(l *Limits) { l.SocketsPerPeer = 2 })
-		a := w.addWith(alice, limits, NewMemStore())
+		a := w.add(alice)
+		a.setMaxPerNode(2)
 		w.addStranger(bob)
 		w.addStranger(carol)
 		socket := func(peer PubKey, n int) Proposal {
@@ -317,9 +324,8 @@ func TestSocketsPerPeer(t *testing.T) {
 
 	inWorld(t, func(w *world) {
 		t := w.t
-		a := w.addWith(alice, limitsWith(func(l *Limits) {
-			l.SocketsPerPeer = 0
-		}), NewMemStore())
+		a := w.add(alice)
+		a.setMaxPerNode(0)
 		_, err := a.Manager.Send(t.Context(), proposal(bob))
 		require.ErrorIs(t, err, ErrLimit)
 		require.ErrorContains(t, err, "at most 0 are allowed")

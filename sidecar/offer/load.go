@@ -33,7 +33,7 @@ func (m *Manager) load(ctx context.Context) error {
 
 	for _, r := range records {
 		m.tally.add(r.Offer)
-		if r.State.Ended() {
+		if r.Ended() {
 			m.setTimer(r.key(), r.forgetAt())
 		} else {
 			m.setTimer(r.key(), r.ExpiresAt)
@@ -46,14 +46,29 @@ func (m *Manager) load(ctx context.Context) error {
 	}
 
 	for _, r := range records {
-		if r.Direction != Outgoing || r.State.Ended() {
-			continue
-		}
-		if err := m.regrant(ctx, r); err != nil {
+		if err := m.resume(ctx, r); err != nil {
 			return err
 		}
 	}
 	close(m.loaded)
+
+	return nil
+}
+
+// resume goes on with what was begun about an offer when we were stopped. The
+// caller holds mu.
+func (m *Manager) resume(ctx context.Context, r Record) error {
+	switch {
+	// It was its end that something was to follow from.
+	case r.Ended():
+		m.follow(ctx, r.Offer)
+
+	case r.isAsked():
+		m.hosting.add(hostJob{key: r.key()})
+
+	case r.IsOwn():
+		return m.regrant(ctx, r)
+	}
 
 	return nil
 }

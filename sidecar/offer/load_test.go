@@ -158,7 +158,6 @@ func TestLoadLimits(t *testing.T) {
 		limits := limitsWith(func(l *Limits) {
 			l.PendingPerPeer = 2
 			l.RecordsPerPeer = 3
-			l.SocketsPerPeer = 1
 		})
 		a := w.addWith(alice, limits, NewMemStore())
 		w.addStranger(bob)
@@ -175,6 +174,7 @@ func TestLoadLimits(t *testing.T) {
 		a = w.restart(a, limits, 0)
 		synctest.Wait()
 		require.Equal(t, 3, a.NumPending())
+		a.setMaxPerNode(1)
 		p := proposal(bob)
 		p.SocketID = testID(0x51)
 		_, err := a.Manager.Send(t.Context(), p)
@@ -251,6 +251,7 @@ func TestLoadFails(t *testing.T) {
 				Channels:  n,
 				Store:     s,
 				Opener:    newDoors(t),
+				Host:      newTestHost(t),
 				Notify:    func(Event) {},
 				Logger:    slog.New(slog.DiscardHandler),
 			})
@@ -281,10 +282,15 @@ func TestReady(t *testing.T) {
 		w.inject(a, bob, offerMsg(testID(2)))
 		a.stop()
 
-		m := New(Config{Self: alice, Limits: DefaultLimits()}, Deps{
+		m := New(Config{
+			Self:     alice,
+			Limits:   DefaultLimits(),
+			Requests: testRequests(),
+		}, Deps{
 			Messenger: a,
 			Store:     a.store,
 			Opener:    newDoors(t),
+			Host:      newTestHost(t),
 			Notify:    func(Event) {},
 			Logger:    slog.New(slog.DiscardHandler),
 		})

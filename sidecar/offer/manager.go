@@ -38,6 +38,14 @@ type Config struct {
 
 	// Policy tells which offers are accepted without anybody being asked.
 	Policy Policy
+
+	// CannotHost tells that no socket can be hosted, so that every request
+	// is refused.
+	CannotHost bool
+
+	// Requests tells whose requests are met before SetRequestPolicy says
+	// otherwise.
+	Requests RequestPolicy
 }
 
 // Deps are what a Manager works on. All of them must be set.
@@ -57,6 +65,9 @@ type Deps struct {
 
 	// Opener lets the far ends of TOKEN sockets into their legs.
 	Opener Opener
+
+	// Host opens the sockets that other nodes request.
+	Host Host
 
 	// Notify is called for every event once it was written to the store.
 	// The events of one offer come in order, and one call at a time is
@@ -78,8 +89,12 @@ type Manager struct {
 	deps Deps
 
 	counters counters
-	limiter  *rateLimiter
-	inbound  chan inbound
+
+	// requestsRefused counts the requests that were refused.
+	requestsRefused requestCounters
+
+	limiter *rateLimiter
+	inbound chan inbound
 
 	// wake tells Run that there may be something to do.
 	wake chan struct{}
@@ -104,6 +119,13 @@ type Manager struct {
 	outbox *outbox
 	tally  *tally
 	dials  *dials
+
+	// hosting has the sockets that are to be opened for requests, and to be
+	// ended.
+	hosting hosting
+
+	// requests tells whose requests are met. It is replaced, never changed.
+	requests RequestPolicy
 
 	// early has the closes that came before their offer, until their timer
 	// fires.
@@ -139,6 +161,7 @@ func New(cfg Config, deps Deps) *Manager {
 		outbox:   newOutbox(timers),
 		tally:    newTally(),
 		dials:    newDials(timers),
+		requests: cfg.Requests.Clone(),
 		early:    make(map[offerKey]struct{}),
 	}
 }
@@ -160,12 +183,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer timer.Stop()
 
 	for {
-		jobs, peers, next, ok := m.due(ctx)
-		for _, j := range jobs {
+		now, next, ok := m.due(ctx)
+		for _, j := range now.sends {
 			calls.Go(func() { m.send(ctx, j) })
 		}
-		for _, peer := range peers {
+		for _, peer := range now.connects {
 			calls.Go(func() { m.connect(ctx, peer) })
+		}
+		for _, j := range now.hosts {
+			calls.Go(func() { m.host(ctx, j) })
 		}
 		m.notify()
 
@@ -223,9 +249,19 @@ func (m *Manager) refused(in inbound, why refusal, err error) {
 		in.msgType, "why", why, "err", err)
 }
 
-// due does what is due by now. It returns what is to be sent, the peers to
-// connect to, and when the next thing is due, if any is.
-func (m *Manager) due(ctx context.Context) ([]job, []PubKey, time.Time, bool) {
+// work is what is to be done now and takes time.
+type work struct {
+	// sends are the messages to send, and connects the peers to connect to.
+	sends    []job
+	connects []PubKey
+
+	// hosts are the sockets to open for requests, or to end.
+	hosts []hostJob
+}
+
+// due does what is due by now. It returns what is to be done besides, and when
+// the next thing is due, if any is.
+func (m *Manager) due(ctx context.Context) (work, time.Time, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
@@ -258,11 +294,14 @@ func (m *Manager) due(ctx context.Context) ([]job, []PubKey, time.Time, bool) {
 		}
 	}
 
-	jobs := m.outbox.take(now)
-	peers := m.dials.take(now)
+	w := work{
+		sends:    m.outbox.take(now),
+		connects: m.dials.take(now),
+		hosts:    m.hosting.take(),
+	}
 	next, ok := m.timers.next()
 
-	return jobs, peers, next, ok
+	return w, next, ok
 }
 
 // storeFailed logs that the store has failed.
@@ -304,7 +343,8 @@ func (m *Manager) attempted(ctx context.Context, d *delivery,
 	sendErr error) error {
 
 	var err error
-	if d.Type == wire.TypeOffer && sendErr == nil {
+	opens := d.Type == wire.TypeOffer || d.Type == wire.TypeRequest
+	if opens && sendErr == nil {
 		err = m.sent(ctx, d.key())
 	}
 	if d.gone {

@@ -35,6 +35,7 @@ type mortal struct {
 	limits Limits
 	node   *node
 	store  Store
+	host   *testHost
 
 	// killable is until when it is killed.
 	killable time.Time
@@ -43,6 +44,9 @@ type mortal struct {
 	told func(Event)
 
 	mu sync.Mutex
+
+	// policy is what every process is started with.
+	policy Policy
 
 	// killings are those to come.
 	killings []killing
@@ -89,6 +93,7 @@ func (w *world) addMortal(key PubKey, limits Limits, killings []killing,
 		limits:   limits,
 		node:     w.addStranger(key),
 		store:    NewMemStore(),
+		host:     newTestHost(w.t),
 		killable: killable,
 		told:     func(Event) {},
 		killings: killings,
@@ -133,14 +138,21 @@ func (m *mortal) start() {
 		l.left = l.killing.Steps
 		m.killings = m.killings[1:]
 	}
+	policy := m.policy
 	m.mu.Unlock()
 
-	l.Manager = New(Config{Self: m.key, Limits: m.limits}, Deps{
+	l.Manager = New(Config{
+		Self:     m.key,
+		Limits:   m.limits,
+		Policy:   policy,
+		Requests: testRequests(),
+	}, Deps{
 		Messenger: mortalMessenger{l},
 		Connector: m.node,
 		Channels:  m.node,
 		Store:     mortalStore{l},
 		Opener:    mortalOpener{l},
+		Host:      mortalHost{l},
 		Notify:    l.notified,
 		Logger:    slog.New(slog.DiscardHandler),
 	})
@@ -166,6 +178,26 @@ func (m *mortal) start() {
 	defer l.mu.Unlock()
 	if l.dead {
 		m.over(l)
+	}
+}
+
+// setPolicy sets the policy of a node before anything is sent to it.
+func (m *mortal) setPolicy(p Policy) {
+	m.mu.Lock()
+	m.policy = p
+	m.mu.Unlock()
+
+	l := m.current()
+	l.Manager.mu.Lock()
+	defer l.Manager.mu.Unlock()
+
+	l.cfg.Policy = p
+}
+
+// online tells the process that runs that a peer is online.
+func (m *mortal) online(peer PubKey) {
+	if l := m.current(); l != nil {
+		l.PeerOnline(peer)
 	}
 }
 
@@ -224,6 +256,7 @@ func (m *mortal) asNode() *node {
 		key:     m.key,
 		store:   m.store,
 		doors:   l.doors,
+		host:    m.host,
 		events:  slices.Clone(m.events),
 	}
 }

@@ -10,7 +10,6 @@ package offer
 import (
 	"bytes"
 	"cmp"
-	"encoding/hex"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -52,6 +51,9 @@ const (
 
 	// Leg2 has only leg 2.
 	Leg2 = wire.Leg2
+
+	// BothLegs has both.
+	BothLegs = wire.BothLegs
 )
 
 // Admission is how the legs of a socket decide whom they take as their client.
@@ -72,13 +74,11 @@ type Token = wire.Token
 // Tokens has the token of leg 1 and that of leg 2, zero for none.
 type Tokens = wire.Tokens
 
-// PubKey is the public key of a node, compressed.
-type PubKey [33]byte
+// PubKey is the public key of a node, compressed. Its String is hex.
+type PubKey = wire.PubKey
 
-// String returns the key in hex.
-func (k PubKey) String() string {
-	return hex.EncodeToString(k[:])
-}
+// SocketLimits are the limits that a request asks for.
+type SocketLimits = wire.SocketLimits
 
 // Direction tells whether an offer came in or went out.
 type Direction uint8
@@ -167,20 +167,26 @@ func (s State) Ended() bool {
 	return s > StateAccepted
 }
 
-// Offer is an offer as it is told, on either side. It has no secrets. Addrs is
-// not changed once it is made.
+// Offer is an offer, or a request for one, as it is told on either side. It has
+// no secrets. Addrs is not changed once it is made.
 type Offer struct {
 	// ID is the id of the message that made the offer.
 	ID ID
 
-	// Peer is the other node: the host of an incoming offer, the far end of
-	// an outgoing one.
+	// IsRequest tells that it is a request. It has no addresses and ports;
+	// its legs, admission, label and limits are what was asked for.
+	IsRequest bool
+
+	// Peer is the other node: the one that an incoming offer or request
+	// came from, and that an outgoing one went to.
 	Peer PubKey
 
 	Direction Direction
 	State     State
 
-	// Host is the node that hosts the socket.
+	// Host is the node that hosts the socket, or that a request asks to. Of
+	// an incoming offer it is what the peer says. If it is neither the peer
+	// nor this node, the offer passes on what its sender got from the host.
 	Host PubKey
 
 	Protocol Protocol
@@ -202,10 +208,19 @@ type Offer struct {
 	// Label is the name that the socket's owner gave it, or empty.
 	Label string
 
+	// Limits are what a request asks for. An offer has none.
+	Limits SocketLimits
+
 	// ReplyTo is the request that the offer answers, or zero.
 	ReplyTo ID
 
-	// SocketID is the id of the socket on its host.
+	// Parent is the offer of the host that an outgoing offer passes on a
+	// leg of, or zero. It is an incoming one from Host.
+	Parent ID
+
+	// SocketID is the id of the socket on its host. A request of ours has
+	// none before it is answered; one that came in has that of the socket
+	// which is opened for it.
 	SocketID ID
 
 	// CreatedAt is when the record was made, by our clock.
@@ -237,6 +252,33 @@ type Record struct {
 	Tokens Tokens
 }
 
+// Ended tells whether the offer is over. A request is as soon as it is
+// answered: what comes then is the offer's.
+func (o Offer) Ended() bool {
+	return o.State.Ended() || o.IsRequest && o.State == StateAccepted
+}
+
+// IsOwn tells whether it is an offer of a socket of ours.
+func (o Offer) IsOwn() bool {
+	return o.Direction == Outgoing && !o.IsRequest && o.Parent.IsZero()
+}
+
+// isHosted tells whether it is an offer of a socket of ours that was opened on
+// a request, and ends with the offer.
+func (o Offer) isHosted() bool {
+	return o.IsOwn() && !o.ReplyTo.IsZero()
+}
+
+// isAsked tells whether it is a request that a peer makes of us.
+func (o Offer) isAsked() bool {
+	return o.IsRequest && o.Direction == Incoming
+}
+
+// parentKey returns the key of the offer that this one passes on a leg of.
+func (o Offer) parentKey() offerKey {
+	return offerKey{peer: o.Host, id: o.Parent}
+}
+
 // key returns the offer's key.
 func (o Offer) key() offerKey {
 	return offerKey{peer: o.Peer, id: o.ID}
@@ -247,9 +289,21 @@ func (o Offer) forgetAt() time.Time {
 	return later(o.ExpiresAt, o.EndedAt).Add(Slack)
 }
 
-// message returns the message that makes the offer.
-func (r Record) message() *wire.Offer {
-	return &wire.Offer{
+// message returns the message that makes the offer or request.
+func (r Record) message() wire.Message {
+	if r.IsRequest {
+		return &wire.Request{
+			ID:        r.ID,
+			Protocol:  r.Protocol,
+			Label:     r.Label,
+			Legs:      r.Legs,
+			Admission: r.Admission,
+			Expiry:    uint64(r.ExpiresAt.Unix()),
+			Limits:    r.Limits,
+		}
+	}
+
+	msg := &wire.Offer{
 		ID:        r.ID,
 		ReplyTo:   r.ReplyTo,
 		Protocol:  r.Protocol,
@@ -263,6 +317,13 @@ func (r Record) message() *wire.Offer {
 		SocketID:  r.SocketID,
 		Label:     r.Label,
 	}
+
+	// Of an own socket the receiver knows.
+	if !r.Parent.IsZero() {
+		msg.Host = r.Host
+	}
+
+	return msg
 }
 
 // offerKey is what an offer is looked up by: its id, and the node that the id

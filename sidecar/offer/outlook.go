@@ -39,7 +39,7 @@ func (m *Manager) Outlooks(offers []Offer) []Outlook {
 func (b *outbox) outlook(key offerKey) Outlook {
 	for _, msgType := range []MsgType{
 		wire.TypeClose, wire.TypeReject, wire.TypeAccept,
-		wire.TypeOffer,
+		wire.TypeOffer, wire.TypeRequest,
 	} {
 		d := b.byOffer[key][msgType]
 		if d == nil {

@@ -1,6 +1,7 @@
 package offer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ type change struct {
 
 	// reason is why, or empty.
 	reason string
+
+	// code is that of a reject that is sent, if it is not a person's.
+	code wire.RejectCode
 }
 
 // apply changes an offer: the record first, and then what follows from it. It
@@ -29,7 +33,7 @@ type change struct {
 func (m *Manager) apply(ctx context.Context, r Record,
 	c change) (Record, outcome, error) {
 
-	out, err := transition(r.Direction, r.State, c.trigger)
+	out, err := r.transition(c.trigger)
 	if err != nil {
 		return r, out, err
 	}
@@ -71,27 +75,35 @@ func (m *Manager) apply(ctx context.Context, r Record,
 		return before, out, err
 	}
 
-	if out.verdict == verdictMove {
-		m.tally.change(before.Offer, r.Offer)
-		if r.State.Ended() {
-			m.setTimer(r.key(), r.forgetAt())
-			m.revoke(before)
-		}
-	}
 	if out.silence {
 		m.outbox.silence(r.key())
 	}
 	if send != nil {
 		m.outbox.add(send)
 	}
+	if out.verdict == verdictMove {
+		m.moved(ctx, before, r)
+	}
 
 	return r, out, nil
+}
+
+// moved has done what follows from another state of an offer, which is written.
+// The caller holds mu.
+func (m *Manager) moved(ctx context.Context, before, after Record) {
+	m.tally.change(before.Offer, after.Offer)
+	if !after.Ended() {
+		return
+	}
+	m.setTimer(after.key(), after.forgetAt())
+	m.revoke(before)
+	m.follow(ctx, after.Offer)
 }
 
 // moved returns a record as it is after the change, in another state.
 func (c change) moved(r Record, to State) Record {
 	r.State = to
-	if to.Ended() {
+	if r.Ended() {
 		r.EndedAt = time.Now()
 		r.Reason = c.reason
 		r.Tokens = Tokens{}
@@ -140,7 +152,7 @@ func newDelivery(o Offer, msgType wire.MsgType, c change) (*delivery, error) {
 		msg = &wire.Reject{
 			ID:      d.ID,
 			ReplyTo: o.ID,
-			Code:    wire.CodeDeclined,
+			Code:    cmp.Or(c.code, wire.CodeDeclined),
 			Text:    c.reason,
 		}
 
@@ -158,10 +170,29 @@ func newDelivery(o Offer, msgType wire.MsgType, c change) (*delivery, error) {
 	return d, nil
 }
 
+// newOpening returns the message that makes an offer or request. The error
+// wraps ErrInvalid.
+func newOpening(r Record) (*delivery, error) {
+	msg := r.message()
+	body, err := wire.Encode(msg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+
+	return &delivery{Message: Message{
+		Peer:     r.Peer,
+		OfferID:  r.ID,
+		ID:       r.ID,
+		Type:     msg.Type(),
+		Body:     body,
+		Deadline: r.ExpiresAt,
+	}}, nil
+}
+
 // create makes the record of an offer, and writes what comes with it. The
 // caller holds mu, and has checked that there is room.
 func (m *Manager) create(ctx context.Context, r Record, with Batch) error {
-	with.Put = []Record{r}
+	with.Put = append(with.Put, r)
 	if err := m.write(ctx, with); err != nil {
 		return err
 	}
@@ -178,6 +209,7 @@ func (m *Manager) forget(ctx context.Context, r Record) error {
 		return err
 	}
 	m.gone(r)
+	m.follow(ctx, r.Offer)
 
 	return nil
 }
@@ -264,8 +296,22 @@ func (m *Manager) offerDue(ctx context.Context, key offerKey) error {
 
 	now := time.Now()
 	switch {
-	case r.State.Ended():
+	// What follows from its end may be left to do.
+	case r.Ended() && now.Before(r.forgetAt()):
+		m.setTimer(key, r.forgetAt())
+		m.follow(ctx, r.Offer)
+
+		return nil
+
+	case r.Ended():
 		return m.forget(ctx, r)
+
+	// Its socket could not be opened for want of the store.
+	case r.isAsked() && now.Before(r.ExpiresAt):
+		m.setTimer(key, r.ExpiresAt)
+		m.hosting.add(hostJob{key: key})
+
+		return nil
 
 	// An accepted offer is kept until it is closed. Once nothing late can
 	// hurt it gives way if there is no room for others.
@@ -339,6 +385,7 @@ func (m *Manager) makeRoom(ctx context.Context, o Offer) error {
 func (m *Manager) checkLimits(o Offer) error {
 	limits, counts := m.cfg.Limits, m.tally.peer(o.Peer)
 	_, known := counts.live[o.SocketID]
+	sockets := len(counts.live) + counts.requests
 	switch {
 	case m.tally.pending >= limits.Pending:
 		return fmt.Errorf("%w: %d are pending", ErrLimit,
@@ -350,13 +397,14 @@ func (m *Manager) checkLimits(o Offer) error {
 		return fmt.Errorf("%w: %d of this peer are pending", ErrLimit,
 			counts.pending)
 
-	// A peer may have any number of offers of the same socket.
-	case o.Direction == Outgoing && !known &&
-		len(counts.live) >= limits.SocketsPerPeer:
+	// A peer may have any number of offers of the same socket. One that is
+	// hosted for it was counted when it was asked for.
+	case o.IsOwn() && o.ReplyTo.IsZero() && !known &&
+		sockets >= m.requests.MaxPerNode:
 
 		return fmt.Errorf("%w: this peer has %d sockets of ours "+
-			"already, at most %d are allowed", ErrLimit,
-			len(counts.live), limits.SocketsPerPeer)
+			"already, at most %d are allowed", ErrLimit, sockets,
+			m.requests.MaxPerNode)
 	}
 
 	return nil

@@ -153,9 +153,10 @@ func TestUnreadable(t *testing.T) {
 			records: reply(2), counted: "version",
 		},
 		{
-			name: "request", typ: wire.TypeRequest,
-			records: version(1), counted: "unsupported",
-			answer: rejectOf(id, wire.CodeUnsupported),
+			name: "request of a header only",
+			typ:  wire.TypeRequest, records: version(1),
+			counted: "malformed",
+			answer:  rejectOf(id, wire.CodeMalformed),
 		},
 		{
 			name: "close with a record to be understood",

@@ -20,9 +20,9 @@ func drawKillings(t *rapid.T, whose string) []killing {
 	}), 0, 8).Draw(t, whose)
 }
 
-// playMortal runs deals in some weather between nodes that are killed, and
-// returns what is wrong in the end.
-func playMortal(t *testing.T, we weather, deals []deal,
+// playMortal runs deals in some weather between nodes with some habits that are
+// killed, and returns what is wrong in the end.
+func playMortal(t *testing.T, we weather, deals []deal, habits [2]habit,
 	killings [2][]killing) []string {
 
 	t.Helper()
@@ -31,7 +31,6 @@ func playMortal(t *testing.T, we weather, deals []deal,
 	inWorld(t, func(w *world) {
 		t := w.t
 		limits := DefaultLimits()
-		limits.SocketsPerPeer = len(deals)
 		until := time.Now().Add(900 * time.Second)
 		nodes := map[bool]*mortal{
 			false: w.addMortal(alice, limits, killings[0], until),
@@ -40,7 +39,17 @@ func playMortal(t *testing.T, we weather, deals []deal,
 		for _, n := range nodes {
 			n.told = func(e Event) { n.follow(e, deals) }
 		}
-		w.setFate(we.fate())
+		a, b := nodes[false], nodes[true]
+		a.setPolicy(habits[0].policy(bob))
+		b.setPolicy(habits[1].policy(alice))
+		habits[0].setChannels(a.node, bob)
+		habits[1].setChannels(b.node, alice)
+		w.link(we, map[PubKey]*node{
+			alice: a.node, bob: b.node,
+		}, map[PubKey]func(){
+			alice: func() { a.online(bob) },
+			bob:   func() { b.online(alice) },
+		})
 
 		start := time.Now()
 		for i, d := range deals {
@@ -74,6 +83,12 @@ func playMortal(t *testing.T, we weather, deals []deal,
 			wrong = append(wrong, disagreements(
 				t, o.ID, host.asNode(), farEnd.asNode(),
 			)...)
+		}
+
+		for i, n := range []*mortal{a, b} {
+			wrong = append(
+				wrong, habits[i].misjudged(t, n.asNode())...,
+			)
 		}
 
 		// Whatever is still accepted ends with its socket, and then
@@ -193,7 +208,8 @@ func TestAgreementKilled(t *testing.T) {
 			drawKillings(rt, "alice"), drawKillings(rt, "bob"),
 		}
 
-		for _, wrong := range playMortal(t, we, deals, killings) {
+		wrongs := playMortal(t, we, deals, drawHabits(rt), killings)
+		for _, wrong := range wrongs {
 			rt.Errorf("%s", wrong)
 		}
 	})
@@ -217,23 +233,43 @@ func TestAgreementEveryStep(t *testing.T) {
 		{Decision: "accept and end", Wait: 2, Life: 400, ByToken: true},
 		{Life: 400},
 	} {
-		for who := range 2 {
-			for steps := 1; steps < 24; steps++ {
-				for _, down := range []int{0, 7000} {
-					var killings [2][]killing
-					killings[who] = []killing{{
-						Steps: steps, Down: down,
-					}}
-					wrong := playMortal(
-						t, weather{}, []deal{d},
-						killings,
-					)
-					require.Empty(
-						t, wrong, "%+v, %d killed at "+
-							"step %d for %d ms", d,
-						who, steps, down,
-					)
-				}
+		everyStep(t, weather{}, d, [2]habit{})
+	}
+}
+
+// TestAgreementEveryStepAlone checks the same for an offer that is accepted
+// without anybody being asked, and waits for its peer before.
+func TestAgreementEveryStepAlone(t *testing.T) {
+	everyStep(t, weather{
+		Ends: 10,
+		Outages: outages{
+			Cuts: []cut{{At: 0, For: 5}}, Refused: 100,
+		},
+	}, deal{At: 1, Stop: 12, Life: 400, ByToken: true}, [2]habit{
+		{}, {AutoAccept: AutoAcceptChannel, Channel: true},
+	})
+}
+
+// everyStep plays a deal, with either node killed at every step that there is,
+// for no time and for some.
+func everyStep(t *testing.T, we weather, d deal, habits [2]habit) {
+	t.Helper()
+
+	for who := range 2 {
+		for steps := 1; steps < 24; steps++ {
+			for _, down := range []int{0, 7000} {
+				var killings [2][]killing
+				killings[who] = []killing{{
+					Steps: steps, Down: down,
+				}}
+				wrong := playMortal(
+					t, we, []deal{d}, habits, killings,
+				)
+				require.Empty(
+					t, wrong, "%+v, %d killed at step %d "+
+						"for %d ms", d, who, steps,
+					down,
+				)
 			}
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-
-	"github.com/socketd/socketd/sidecar/wire"
 )
 
 // Proposal is what an offer is made of.
@@ -43,9 +41,6 @@ type Proposal struct {
 	// ExpiresAt is when the offer ends if it is not used. It is cut to the
 	// second and must be in the future, by MaxLifetime at most.
 	ExpiresAt time.Time
-
-	// ReplyTo is the request that the offer answers, or zero.
-	ReplyTo ID
 }
 
 // record returns the record of the offer that is proposed, with new tokens if
@@ -65,7 +60,6 @@ func (p Proposal) record(self PubKey) (Record, error) {
 		Legs:      p.Legs,
 		Admission: p.Admission,
 		Label:     p.Label,
-		ReplyTo:   p.ReplyTo,
 		SocketID:  p.SocketID,
 		CreatedAt: now,
 		ExpiresAt: time.Unix(p.ExpiresAt.Unix(), 0),
@@ -74,19 +68,25 @@ func (p Proposal) record(self PubKey) (Record, error) {
 		r.Tokens = newTokens(p.Legs)
 	}
 
+	return r, r.checkProposed(self, now)
+}
+
+// checkProposed returns an error that wraps ErrInvalid if an offer or request
+// of ours is not to be made: to this peer, or with this expiry.
+func (o Offer) checkProposed(self PubKey, now time.Time) error {
 	switch {
-	case p.Peer == self:
-		return r, fmt.Errorf("%w: peer is our own node", ErrInvalid)
+	case o.Peer == self:
+		return fmt.Errorf("%w: peer is our own node", ErrInvalid)
 
-	case !r.ExpiresAt.After(now):
-		return r, fmt.Errorf("%w: expiry is in the past", ErrInvalid)
+	case !o.ExpiresAt.After(now):
+		return fmt.Errorf("%w: expiry is in the past", ErrInvalid)
 
-	case r.ExpiresAt.After(now.Add(MaxLifetime)):
-		return r, fmt.Errorf("%w: expiry is more than %v ahead",
+	case o.ExpiresAt.After(now.Add(MaxLifetime)):
+		return fmt.Errorf("%w: expiry is more than %v ahead",
 			ErrInvalid, MaxLifetime)
 	}
 
-	return r, nil
+	return nil
 }
 
 // Send makes an offer and has it sent. It returns the offer once it is
@@ -106,19 +106,10 @@ func (m *Manager) Send(ctx context.Context, p Proposal) (Offer, error) {
 	if err != nil {
 		return Offer{}, err
 	}
-	body, err := wire.Encode(r.message())
+	d, err := newOpening(r)
 	if err != nil {
-		return Offer{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return Offer{}, err
 	}
-
-	d := &delivery{Message: Message{
-		Peer:     r.Peer,
-		OfferID:  r.ID,
-		ID:       r.ID,
-		Type:     wire.TypeOffer,
-		Body:     body,
-		Deadline: r.ExpiresAt,
-	}}
 	if err := m.ready(ctx); err != nil {
 		return Offer{}, err
 	}
@@ -133,16 +124,7 @@ func (m *Manager) Send(ctx context.Context, p Proposal) (Offer, error) {
 			return nil
 		}
 
-		// Nobody would send it before the next start.
-		if isClosed(m.stopped) {
-			return ErrStopped
-		}
-		err = m.makeRoom(ctx, r.Offer)
-		if err != nil {
-			return err
-		}
-		err = m.create(ctx, r, Batch{Add: []Message{d.Message}})
-		if err != nil {
+		if err := m.open(ctx, r, d); err != nil {
 			return err
 		}
 		if err := m.grant(ctx, r); err != nil {
@@ -157,4 +139,18 @@ func (m *Manager) Send(ctx context.Context, p Proposal) (Offer, error) {
 	}
 
 	return r.Offer, nil
+}
+
+// open makes the record of an offer or request of ours, and of its message,
+// which the caller has sent then. The caller holds mu.
+func (m *Manager) open(ctx context.Context, r Record, d *delivery) error {
+	// Nobody would send it before the next start.
+	if isClosed(m.stopped) {
+		return ErrStopped
+	}
+	if err := m.makeRoom(ctx, r.Offer); err != nil {
+		return err
+	}
+
+	return m.create(ctx, r, Batch{Add: []Message{d.Message}})
 }

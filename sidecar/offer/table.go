@@ -134,7 +134,7 @@ func gone(withdraw outcome) row {
 
 // transitions is the life of an offer. docs/protocol.md has it as a picture,
 // which TestDiagram draws.
-var transitions = map[Direction]map[State]row{
+var transitions = table{
 	Outgoing: {
 		StateQueued: undelivered(outcome{next: StateSent}),
 		StateSent:   undelivered(stay),

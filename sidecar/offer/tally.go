@@ -13,12 +13,29 @@ type tally struct {
 
 	peers map[PubKey]*peerTally
 
-	// live has the outgoing offers that have not ended, by their socket.
+	// live has the outgoing offers of our own sockets that have not ended,
+	// by their socket.
 	live map[ID]map[offerKey]struct{}
+
+	// remote has the incoming offers that have not ended, by the socket
+	// that they say they are of.
+	remote map[ID]map[offerKey]struct{}
+
+	// children has the offers that pass on a leg and have not ended, by the
+	// one that they pass on.
+	children map[offerKey]map[offerKey]struct{}
+
+	// hosted is how many sockets are hosted on requests: there is a request
+	// that is to be answered, or an offer that answers one and has not
+	// ended.
+	hosted int
 }
 
 // peerTally counts the records of one peer.
 type peerTally struct {
+	// requests is how many requests of the peer we are to answer.
+	requests int
+
 	// pending is how many incoming offers are undecided.
 	pending int
 
@@ -30,15 +47,18 @@ type peerTally struct {
 	// first, when there is no room for others.
 	idle [2][]ID
 
-	// live is how many outgoing offers have not ended, by their socket.
+	// live is how many offers of our own sockets have not ended, by their
+	// socket.
 	live map[ID]int
 }
 
 // newTally returns an empty tally.
 func newTally() *tally {
 	return &tally{
-		peers: make(map[PubKey]*peerTally),
-		live:  make(map[ID]map[offerKey]struct{}),
+		peers:    make(map[PubKey]*peerTally),
+		live:     make(map[ID]map[offerKey]struct{}),
+		remote:   make(map[ID]map[offerKey]struct{}),
+		children: make(map[offerKey]map[offerKey]struct{}),
 	}
 }
 
@@ -61,6 +81,7 @@ func (t *tally) add(o Offer) {
 	t.records[o.Direction]++
 	p.records[o.Direction]++
 	t.addPending(o, 1)
+	t.addHosted(o, 1)
 	t.addLive(o)
 }
 
@@ -68,7 +89,9 @@ func (t *tally) add(o Offer) {
 func (t *tally) change(before, after Offer) {
 	t.addPending(before, -1)
 	t.addPending(after, 1)
-	if after.State.Ended() {
+	t.addHosted(before, -1)
+	t.addHosted(after, 1)
+	if after.Ended() {
 		t.dropIdle(after)
 		t.dropLive(before)
 	}
@@ -78,6 +101,7 @@ func (t *tally) change(before, after Offer) {
 func (t *tally) remove(o Offer) {
 	p := t.peers[o.Peer]
 	t.addPending(o, -1)
+	t.addHosted(o, -1)
 	t.dropIdle(o)
 	t.dropLive(o)
 	t.records[o.Direction]--
@@ -98,6 +122,19 @@ func (t *tally) addPending(o Offer, n int) {
 	}
 }
 
+// addHosted adds to the counts of what is hosted on requests, if the offer is
+// about such a socket.
+func (t *tally) addHosted(o Offer, n int) {
+	switch {
+	case o.isAsked() && !o.Ended():
+		t.peers[o.Peer].requests += n
+		t.hosted += n
+
+	case o.isHosted() && !o.Ended():
+		t.hosted += n
+	}
+}
+
 // setIdle notes that an accepted offer is past its time.
 func (t *tally) setIdle(o Offer) {
 	p := t.peers[o.Peer]
@@ -112,35 +149,80 @@ func (t *tally) dropIdle(o Offer) {
 	)
 }
 
-// addLive counts an offer among those of its socket, if it is one of ours that
-// has not ended.
+// addLive counts an offer that has not ended where it is looked for: among
+// those of its socket, and of the offer that it passes on.
 func (t *tally) addLive(o Offer) {
-	if o.Direction != Outgoing || o.State.Ended() {
+	if o.Ended() || o.IsRequest {
 		return
 	}
 
-	if t.live[o.SocketID] == nil {
-		t.live[o.SocketID] = make(map[offerKey]struct{})
+	switch {
+	case o.Direction == Incoming:
+		insert(t.remote, o.SocketID, o.key())
+
+	case !o.Parent.IsZero():
+		insert(t.children, o.parentKey(), o.key())
+
+	default:
+		insert(t.live, o.SocketID, o.key())
+		t.peers[o.Peer].live[o.SocketID]++
 	}
-	t.live[o.SocketID][o.key()] = struct{}{}
-	t.peers[o.Peer].live[o.SocketID]++
 }
 
 // dropLive undoes addLive. The offer is as it was before it ended.
 func (t *tally) dropLive(o Offer) {
-	if o.Direction != Outgoing || o.State.Ended() {
+	if o.Ended() || o.IsRequest {
 		return
 	}
 
-	delete(t.live[o.SocketID], o.key())
-	if len(t.live[o.SocketID]) == 0 {
-		delete(t.live, o.SocketID)
+	switch {
+	case o.Direction == Incoming:
+		drop(t.remote, o.SocketID, o.key())
+
+	case !o.Parent.IsZero():
+		drop(t.children, o.parentKey(), o.key())
+
+	default:
+		drop(t.live, o.SocketID, o.key())
+
+		live := t.peers[o.Peer].live
+		live[o.SocketID]--
+		if live[o.SocketID] == 0 {
+			delete(live, o.SocketID)
+		}
+	}
+}
+
+// passes tells whether an offer that has not ended passes on a leg of a socket
+// of a host. There are few of them.
+func (t *tally) passes(host PubKey, socketID ID) bool {
+	for parent := range t.children {
+		if parent.peer != host {
+			continue
+		}
+		if _, ok := t.remote[socketID][parent]; ok {
+			return true
+		}
 	}
 
-	live := t.peers[o.Peer].live
-	live[o.SocketID]--
-	if live[o.SocketID] == 0 {
-		delete(live, o.SocketID)
+	return false
+}
+
+// insert adds a key to one of many sets.
+func insert[K comparable](sets map[K]map[offerKey]struct{}, of K,
+	key offerKey) {
+
+	if sets[of] == nil {
+		sets[of] = make(map[offerKey]struct{})
+	}
+	sets[of][key] = struct{}{}
+}
+
+// drop removes a key from one of many sets.
+func drop[K comparable](sets map[K]map[offerKey]struct{}, of K, key offerKey) {
+	delete(sets[of], key)
+	if len(sets[of]) == 0 {
+		delete(sets, of)
 	}
 }
 

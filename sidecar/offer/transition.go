@@ -6,24 +6,24 @@ import (
 	"github.com/socketd/socketd/sidecar/wire"
 )
 
-// trigger is what may move an offer to another state.
+// trigger is what may move an offer or a request to another state.
 type trigger uint8
 
 const (
-	// triggerSent is that the offer was handed to the peer's connection.
+	// triggerSent is that the message was handed to the peer's connection.
 	triggerSent trigger = iota
 
-	// triggerDelivered is the far end's ack of the offer.
+	// triggerDelivered is the other node's ack of the offer or request.
 	triggerDelivered
 
 	// triggerAccept is the far end's accept.
 	triggerAccept
 
-	// triggerDecline is a reject of the offer by a person.
+	// triggerDecline is a reject by a person.
 	triggerDecline
 
-	// triggerRefuse is a reject by the other socketd: of the offer, or of
-	// our accept of it.
+	// triggerRefuse is a reject by the other socketd: of the offer or
+	// request, or of our accept.
 	triggerRefuse
 
 	// triggerClose is the other node's close.
@@ -35,17 +35,22 @@ const (
 	// triggerStop is that our socket was stopped.
 	triggerStop
 
-	// triggerExpire is that the offer's time ran out.
+	// triggerExpire is that the time ran out.
 	triggerExpire
 
 	// triggerLocalAccept is that we accept.
 	triggerLocalAccept
 
-	// triggerLocalReject is that we reject.
+	// triggerLocalReject is that we reject: a person an offer, or our
+	// socketd a request that it cannot meet after all.
 	triggerLocalReject
 
 	// triggerWithdraw is that we end the offer, its socket or not.
 	triggerWithdraw
+
+	// triggerAnswer is that a request is answered: by an offer of the host
+	// that came, or by one of ours that was made.
+	triggerAnswer
 
 	// numTriggers is how many triggers there are.
 	numTriggers
@@ -54,7 +59,7 @@ const (
 // triggerNames has the names of the triggers, by number.
 var triggerNames = [numTriggers]string{
 	"sent", "delivered", "accept", "decline", "refuse", "close", "used",
-	"stop", "expire", "local accept", "local reject", "withdraw",
+	"stop", "expire", "local accept", "local reject", "withdraw", "answer",
 }
 
 // String returns the trigger's name.
@@ -100,14 +105,27 @@ type outcome struct {
 	notify []EventKind
 }
 
-// transition returns what follows from a trigger for an offer. It has no other
-// inputs and no effects. For what cannot happen it returns an error that wraps
-// errImpossible.
-func transition(dir Direction, state State, t trigger) (outcome, error) {
-	out, ok := transitions[dir][state][t]
+// table has the outcomes of all triggers, by direction and state.
+type table map[Direction]map[State]row
+
+// transition returns what follows from a trigger for an offer or request.
+func (o *Offer) transition(t trigger) (outcome, error) {
+	if o.IsRequest {
+		return requestTransitions.transition(o.Direction, o.State, t)
+	}
+
+	return transitions.transition(o.Direction, o.State, t)
+}
+
+// transition returns what follows from a trigger. It has no other inputs and no
+// effects. For what cannot happen it returns an error that wraps errImpossible.
+func (rows table) transition(dir Direction, state State,
+	t trigger) (outcome, error) {
+
+	out, ok := rows[dir][state][t]
 	if !ok {
-		return outcome{}, fmt.Errorf("%w: %s of an offer that is %s, "+
-			"%s", errImpossible, t, dir, state)
+		return outcome{}, fmt.Errorf("%w: %s in state %s, %s",
+			errImpossible, t, dir, state)
 	}
 	if out.verdict != verdictMove {
 		out.next = state

@@ -18,52 +18,101 @@ import (
 // offer, >name sends that message, and the letters behind + are the events.
 const grid = `
 OUTGOING  sent delivered accept decline refuse close used stop expire lacc lrej
-          wdraw
+          wdraw answer
 
 QUEUED    SENT PENDING!+D ACCEPTED!+DA REJECTED!+DR REJECTED!+R CLOSED!+DC
-          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C
+          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C -
 
 SENT      = PENDING!+D ACCEPTED!+DA REJECTED!+DR REJECTED!+R CLOSED!+DC
-          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C
+          ACCEPTED+DA WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C -
 
 PENDING   = = ACCEPTED!+A REJECTED!+R REJECTED!+R CLOSED!+C
-          ACCEPTED+A WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C
+          ACCEPTED+A WITHDRAWN!>close+C EXPIRED!+E - - WITHDRAWN!>close+C -
 
 ACCEPTED  = =! =! CLOSED!+C =! CLOSED!+C - CLOSED!>close+C = - -
-          CLOSED!>close+C
+          CLOSED!>close+C -
 
-REJECTED  = =>close late = = = - - - - - denied
+REJECTED  = =>close late = = = - - - - - denied -
 
-EXPIRED   = = late = = = - - - - - denied
+EXPIRED   = = late = = = - - - - - denied -
 
-CLOSED    = =>close late = = = - - - - - =
+CLOSED    = =>close late = = = - - - - - = -
 
-WITHDRAWN = =>close late = = = - - - - - =
+WITHDRAWN = =>close late = = = - - - - - = -
 
-FAILED    - - - - - - - - - - - -
+FAILED    - - - - - - - - - - - - -
 
 INCOMING  sent delivered accept decline refuse close used stop expire lacc lrej
-          wdraw
+          wdraw answer
 
-QUEUED    - - - - - - - - - - - -
+QUEUED    - - - - - - - - - - - - -
 
-SENT      - - - - - - - - - - - -
+SENT      - - - - - - - - - - - - -
 
 PENDING   - - - - - WITHDRAWN+C - - EXPIRED!+E ACCEPTED>accept REJECTED>reject
-          denied
+          denied -
 
 ACCEPTED  - - - - CLOSED!+C CLOSED!+C - - = = denied
-          CLOSED!>close+C
+          CLOSED!>close+C -
 
-REJECTED  - - - - - =! - - - denied = denied
+REJECTED  - - - - - =! - - - denied = denied -
 
-EXPIRED   - - - - = =! - - - denied denied denied
+EXPIRED   - - - - = =! - - - denied denied denied -
 
-CLOSED    - - - - = =! - - - denied denied =
+CLOSED    - - - - = =! - - - denied denied = -
 
-WITHDRAWN - - - - = =! - - - denied denied =
+WITHDRAWN - - - - = =! - - - denied denied = -
 
-FAILED    - - - - - - - - - - - -
+FAILED    - - - - - - - - - - - - -
+`
+
+// requestGrid has the same for requests.
+const requestGrid = `
+OUTGOING  sent delivered accept decline refuse close used stop expire lacc lrej
+          wdraw answer
+
+QUEUED    SENT PENDING!+D - REJECTED!+R REJECTED!+R CLOSED!+C - - EXPIRED!+E - -
+          WITHDRAWN!>close+C ACCEPTED!
+
+SENT      = PENDING!+D - REJECTED!+R REJECTED!+R CLOSED!+C - - EXPIRED!+E - -
+          WITHDRAWN!>close+C ACCEPTED!
+
+PENDING   = = - REJECTED!+R REJECTED!+R CLOSED!+C - - EXPIRED!+E - -
+          WITHDRAWN!>close+C ACCEPTED!
+
+ACCEPTED  = = - = = = - - - - - denied late
+
+REJECTED  = =>close - = = = - - - - - denied late
+
+EXPIRED   = = - = = = - - - - - denied late
+
+CLOSED    = =>close - = = = - - - - - = late
+
+WITHDRAWN = =>close - = = = - - - - - = late
+
+FAILED    - - - - - - - - - - - - -
+
+INCOMING  sent delivered accept decline refuse close used stop expire lacc lrej
+          wdraw answer
+
+QUEUED    - - - - - - - - - - - - -
+
+SENT      - - - - - - - - - - - - -
+
+PENDING   - - - - - WITHDRAWN+C - - EXPIRED!+E - REJECTED>reject denied
+          ACCEPTED!
+
+ACCEPTED  - - - - - =! - - - - = denied late
+
+REJECTED  - - - - - =! - - - - = denied late
+
+EXPIRED   - - - - - =! - - - - = denied late
+
+CLOSED    - - - - - - - - - - - - -
+
+WITHDRAWN - - - - - =! - - - - = denied late
+
+FAILED    - - - - - - - - - - - - -
 `
 
 // describe returns an outcome as the grid has it.
@@ -108,6 +157,18 @@ func describe(state State, out outcome, err error) string {
 
 // TestTransitions checks every trigger in every direction and state.
 func TestTransitions(t *testing.T) {
+	t.Run("offers", func(t *testing.T) {
+		testTransitions(t, transitions, grid)
+	})
+	t.Run("requests", func(t *testing.T) {
+		testTransitions(t, requestTransitions, requestGrid)
+	})
+}
+
+// testTransitions checks all cells of a table.
+func testTransitions(t *testing.T, rows table, grid string) {
+	t.Helper()
+
 	var (
 		cells int
 		block = map[string]Direction{
@@ -134,7 +195,7 @@ func TestTransitions(t *testing.T) {
 
 		for i, cell := range want {
 			trig := trigger(i)
-			out, err := transition(dir, state, trig)
+			out, err := rows.transition(dir, state, trig)
 			require.Equal(
 				t, cell, describe(state, out, err), "%v %v %v",
 				dir, state, trig,
@@ -152,10 +213,10 @@ func TestTransitions(t *testing.T) {
 
 // TestTransitionUnknown checks that numbers that mean nothing are refused.
 func TestTransitionUnknown(t *testing.T) {
-	_, err := transition(2, StatePending, triggerClose)
+	_, err := transitions.transition(2, StatePending, triggerClose)
 	require.ErrorIs(t, err, errImpossible)
 
-	_, err = transition(Outgoing, StateFailed+1, triggerClose)
+	_, err = transitions.transition(Outgoing, StateFailed+1, triggerClose)
 	require.ErrorIs(t, err, errImpossible)
 }
 

@@ -3,7 +3,6 @@ package offer
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -41,41 +40,6 @@ var (
 // testSocket is the socket that is offered unless a test says otherwise.
 var testSocket = testID(0x50)
 
-// packet is a message on its way, or one that was sent.
-type packet struct {
-	at       time.Time
-	from, to PubKey
-	typ      wire.MsgType
-	body     []byte
-}
-
-// msg returns the message in a packet.
-func (p packet) msg(t *testing.T) wire.Message {
-	t.Helper()
-
-	msg, err := wire.Decode(p.typ, p.body)
-	require.NoError(t, err)
-
-	return msg
-}
-
-// fate is what the network does with a message.
-type fate struct {
-	// delays has an entry for every copy that arrives.
-	delays []time.Duration
-
-	// err is what the sender is told.
-	err error
-}
-
-// network carries messages between nodes, as well or as badly as fate says.
-type network struct {
-	mu    sync.Mutex
-	nodes map[PubKey]*node
-	sent  []packet
-	fate  func(packet) fate
-}
-
 // node is a node with a manager, or without one if it is a stranger.
 type node struct {
 	*Manager
@@ -91,6 +55,9 @@ type node struct {
 
 	// doors are the legs of the node's sockets.
 	doors *doors
+
+	// host opens the node's sockets on requests.
+	host *testHost
 
 	mu     sync.Mutex
 	events []Event
@@ -133,29 +100,6 @@ func inWorld(t *testing.T, test func(w *world)) {
 	})
 }
 
-// perfect makes the network deliver everything at once.
-func (n *network) perfect() {
-	n.setFate(func(packet) fate { return fate{delays: []time.Duration{0}} })
-}
-
-// dead makes the network lose everything.
-func (n *network) dead() {
-	n.setFate(func(packet) fate { return fate{} })
-}
-
-// failing makes the network refuse everything with an error.
-func (n *network) failing(err error) {
-	n.setFate(func(packet) fate { return fate{err: err} })
-}
-
-// setFate sets what the network does.
-func (n *network) setFate(fate func(packet) fate) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-
-	n.fate = fate
-}
-
 // add starts a node with a manager and a store in memory.
 func (w *world) add(key PubKey) *node {
 	w.t.Helper()
@@ -179,12 +123,18 @@ func (w *world) addBehind(key PubKey, limits Limits, store Store,
 	n := w.addStranger(key)
 	n.store = store
 	n.doors = doors
-	n.Manager = New(Config{Self: key, Limits: limits}, Deps{
+	n.host = w.hostOf(key)
+	n.Manager = New(Config{
+		Self:     key,
+		Limits:   limits,
+		Requests: testRequests(),
+	}, Deps{
 		Messenger: n,
 		Connector: n,
 		Channels:  n,
 		Store:     store,
 		Opener:    n.doors,
+		Host:      n.host,
 		Notify:    n.notified,
 		Logger:    slog.New(slog.DiscardHandler),
 	})
@@ -226,41 +176,6 @@ func (w *world) addStranger(key PubKey) *node {
 	w.mu.Unlock()
 
 	return n
-}
-
-// Send implements Messenger.
-func (n *node) Send(_ context.Context, peer PubKey, msgType uint16,
-	body []byte) error {
-
-	p := packet{
-		at:   time.Now(),
-		from: n.key,
-		to:   peer,
-		typ:  wire.MsgType(msgType),
-		body: bytes.Clone(body),
-	}
-
-	n.net.mu.Lock()
-	n.net.sent = append(n.net.sent, p)
-	to, ok := n.net.nodes[peer]
-	fated := n.net.fate
-	n.net.mu.Unlock()
-
-	if !ok {
-		return fmt.Errorf("lnd: %w", ErrNotConnected)
-	}
-
-	f := fated(p)
-	for _, delay := range f.delays {
-		if delay == 0 {
-			to.inbox <- p
-
-			continue
-		}
-		time.AfterFunc(delay, func() { to.inbox <- p })
-	}
-
-	return f.err
 }
 
 // Connect implements Connector. It fails unless the test says otherwise.
@@ -329,37 +244,6 @@ func kindsOf(events []Event) []EventKind {
 	}
 
 	return kinds
-}
-
-// takeSent returns what a node sent since it was called last, once everything
-// has come to rest.
-func (w *world) takeSent(from PubKey) []packet {
-	synctest.Wait()
-
-	w.mu.Lock()
-	defer w.mu.Unlock()
-
-	var taken, left []packet
-	for _, p := range w.sent {
-		if p.from == from {
-			taken = append(taken, p)
-		} else {
-			left = append(left, p)
-		}
-	}
-	w.sent = left
-
-	return taken
-}
-
-// typesOf returns the types of messages.
-func typesOf(packets []packet) []wire.MsgType {
-	var types []wire.MsgType
-	for _, p := range packets {
-		types = append(types, p.typ)
-	}
-
-	return types
 }
 
 // inject has a node receive a message as if another one had sent it, and waits
@@ -463,10 +347,10 @@ func (w *world) requireGranted(n *node) {
 
 	var want []door
 	for _, r := range records {
-		if r.State.Ended() {
+		if r.Ended() {
 			require.Zero(w.t, r.Tokens)
 		}
-		if r.Direction == Incoming {
+		if !r.IsOwn() {
 			continue
 		}
 		for i, token := range r.Tokens {
@@ -507,6 +391,12 @@ func (w *world) requireNone(n *node) {
 	require.Zero(w.t, n.outbox.replies)
 	require.Empty(w.t, n.tally.peers)
 	require.Empty(w.t, n.tally.live)
+	require.Empty(w.t, n.tally.remote)
+	require.Empty(w.t, n.tally.children)
+	require.Zero(w.t, n.tally.hosted)
+	require.Empty(w.t, n.hosting.jobs)
+	require.Zero(w.t, n.hosting.busy)
+	require.Empty(w.t, n.host.sockets())
 	require.Zero(w.t, n.tally.pending)
 	require.Zero(w.t, n.tally.records)
 	require.Empty(w.t, n.timers.heap)
@@ -523,6 +413,7 @@ func (w *world) requireCounts(n *node, counts map[string]uint64) {
 	want := map[string]uint64{
 		"malformed": 0, "oversized": 0, "version": 0, "unsolicited": 0,
 		"duplicate": 0, "rate": 0, "limit": 0, "unsupported": 0,
+		"policy": 0,
 	}
 	for name, count := range counts {
 		require.Contains(w.t, want, name)

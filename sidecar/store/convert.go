@@ -1,11 +1,17 @@
 package store
 
 import (
+	"encoding/hex"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/socketd/socketd/sidecar/offer"
 )
 
 // toMicros returns a time as it is kept.
@@ -71,7 +77,7 @@ func toCount(n uint64) (int64, error) {
 	return int64(n), nil
 }
 
-// join returns addresses or networks as they are kept.
+// join returns addresses, networks or public keys as they are kept.
 func join[T fmt.Stringer](values []T) string {
 	texts := make([]string, 0, len(values))
 	for _, v := range values {
@@ -81,7 +87,7 @@ func join[T fmt.Stringer](values []T) string {
 	return strings.Join(texts, " ")
 }
 
-// split returns addresses or networks that are kept, nil for none.
+// split returns addresses, networks or public keys that are kept, nil for none.
 func split[T any](text string, parse func(string) (T, error)) ([]T, error) {
 	var values []T
 	for field := range strings.FieldsSeq(text) {
@@ -129,4 +135,51 @@ func parseAddr(text string) (netip.Addr, error) {
 	}
 
 	return addr, nil
+}
+
+// joinCounts returns numbers by name as they are kept, without those that are
+// 0.
+func joinCounts(counts map[string]uint64) string {
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		if n := counts[name]; n > 0 {
+			texts = append(texts, name+"="+
+				strconv.FormatUint(n, 10))
+		}
+	}
+
+	return strings.Join(texts, " ")
+}
+
+// splitCounts returns numbers by name that are kept, nil for none.
+func splitCounts(text string) (map[string]uint64, error) {
+	var counts map[string]uint64
+	for field := range strings.FieldsSeq(text) {
+		name, n, _ := strings.Cut(field, "=")
+		count, err := strconv.ParseUint(n, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%w: number of %q: %w",
+				ErrDamaged, name, err)
+		}
+		if counts == nil {
+			counts = make(map[string]uint64)
+		}
+		counts[name] = count
+	}
+
+	return counts, nil
+}
+
+// parseKey returns a public key that is kept in hex.
+func parseKey(text string) (offer.PubKey, error) {
+	var key offer.PubKey
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		return key, fmt.Errorf("public key: %w", err)
+	}
+	if len(raw) != len(key) {
+		return key, fmt.Errorf("public key of %d bytes", len(raw))
+	}
+
+	return offer.PubKey(raw), nil
 }

@@ -373,7 +373,7 @@ func TestKilledWhileUpgrading(t *testing.T) {
 		if isNew {
 			requireSockets(t, d)
 		} else {
-			requireFixture(t, d)
+			requireFixture(t, d, latestSchema)
 		}
 		require.NoError(t, d.Close())
 		for _, suffix := range append([]string{""}, journals...) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -131,6 +132,13 @@ func fullRecord() offer.Record {
 			EndedAt:    testTime(60),
 			Reason:     "it's over",
 			DecisionID: testID(6),
+			IsRequest:  true,
+			Parent:     testID(10),
+			Limits: offer.SocketLimits{
+				Bandwidth: 1, Packets: 2, TotalBytes: 3,
+				IdleTimeout: 4, Lifetime: 5,
+				Pairs: math.MaxUint64,
+			},
 		},
 		Tokens: offer.Tokens{testToken(7), testToken(8)},
 	}

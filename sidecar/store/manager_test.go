@@ -62,6 +62,7 @@ func (p *party) up() {
 	require.NoError(p.t, err)
 	manager := offer.New(offer.Config{
 		Self: p.key, Limits: offer.DefaultLimits(),
+		Requests: offer.RequestPolicy{MaxPerNode: 5},
 	}, offer.Deps{
 		Messenger: p,
 		Store:     db.Offers(encodeEvent),

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,8 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// requireFixture requires that a database has what those of testdata have.
-func requireFixture(t *testing.T, d *DB) {
+// requireFixture requires that a database has what that of testdata has which a
+// version wrote.
+func requireFixture(t *testing.T, d *DB, version int) {
 	t.Helper()
 
 	node, ok, err := d.Node(t.Context())
@@ -88,7 +90,11 @@ func requireFixture(t *testing.T, d *DB) {
 	record.ExpiresAt = time.Unix(1_800_003_600, 0)
 	record.EndedAt, record.Reason = time.Time{}, ""
 	record.Tokens = offer.Tokens{testToken(13), testToken(14)}
-	requireRecords(t, s, record)
+	record.IsRequest, record.Parent = false, offer.ID{}
+	record.Limits = offer.SocketLimits{}
+	requireRecords(
+		t, s, append(requestsOf(version), record)...,
+	)
 	msg := messageOf(record, record.ID, 50501)
 	msg.Deadline = record.ExpiresAt
 	requireMessages(t, s, msg)
@@ -104,6 +110,63 @@ func requireFixture(t *testing.T, d *DB) {
 	require.Equal(t, []string{"one", "two"}, texts(t, d, 40))
 	_, err = d.Events(t.Context(), 39, 10)
 	require.ErrorIs(t, err, ErrPruned)
+
+	requirePolicyOf(t, d, version)
+}
+
+// requestsOf returns the records of the database in testdata that a version
+// wrote which earlier ones could not: a request of ours that nobody has
+// answered, and a leg that was passed on.
+func requestsOf(version int) []offer.Record {
+	if version < 2 {
+		return nil
+	}
+
+	request := plainRecord(testID(0x10), testKey(2))
+	request.IsRequest = true
+	request.Direction, request.Addrs = offer.Outgoing, nil
+	request.Port1, request.Port2 = 0, 0
+	request.SocketID, request.Legs = offer.ID{}, offer.BothLegs
+	request.Admission, request.Label = offer.ByToken, "asked"
+	request.Limits = offer.SocketLimits{
+		Bandwidth: math.MaxUint64, Packets: 2, TotalBytes: 3,
+		IdleTimeout: 4, Lifetime: 5,
+	}
+	request.CreatedAt = testTime(7)
+	request.ExpiresAt = time.Unix(1_800_003_600, 0)
+
+	passed := plainRecord(testID(0x11), testKey(5))
+	passed.Direction, passed.State = offer.Outgoing, offer.StateSent
+	passed.Host, passed.Parent = testKey(2), testID(0x12)
+	passed.SocketID, passed.CreatedAt = testID(8), testTime(8)
+	passed.ExpiresAt = request.ExpiresAt
+
+	return []offer.Record{request, passed}
+}
+
+// requirePolicyOf requires that a database has the policy that the one in
+// testdata has which a version wrote.
+func requirePolicyOf(t *testing.T, d *DB, version int) {
+	t.Helper()
+
+	p, ok, err := d.Policy(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, version >= 2, ok)
+	if version < 2 {
+		return
+	}
+	require.Equal(t, Policy{
+		RequestPolicy: offer.RequestPolicy{
+			Channel:      true,
+			Nodes:        []offer.PubKey{testKey(2), testKey(3)},
+			OpenFor:      []offer.PubKey{testKey(2)},
+			MaxHosted:    1,
+			MaxPerNode:   2,
+			MaxLifetime:  time.Hour,
+			MaxBandwidth: 3,
+		},
+		NodeBandwidth: 4, TotalBandwidth: 5,
+	}, p)
 }
 
 // TestMigrations checks that the database of every earlier version becomes one
@@ -120,7 +183,7 @@ func TestMigrations(t *testing.T) {
 			old := schemaOf(t, path)
 
 			d := openPath(t, path)
-			requireFixture(t, d)
+			requireFixture(t, d, v)
 			require.NoError(t, d.Close())
 			require.Equal(t, want, schemaOf(t, path))
 
@@ -180,7 +243,7 @@ func TestUpgrade(t *testing.T) {
 	require.NoError(t, err)
 	closeLater(t, d)
 	require.Contains(t, text.String(), "Database is upgraded")
-	requireFixture(t, d)
+	requireFixture(t, d, latestSchema)
 	writeEvents(t, d, "new")
 	require.NoError(t, d.Close())
 
@@ -200,8 +263,8 @@ func TestUpgrade(t *testing.T) {
 	require.NoError(t, err)
 	_, err = Open(t.Context(), Config{Path: path}, quiet)
 	require.ErrorIs(t, err, ErrNewer)
-	require.ErrorContains(t, err, "it has version 2 and this program "+
-		"knows 1")
+	require.ErrorContains(t, err, fmt.Sprintf("it has version %d and "+
+		"this program knows %d", latestSchema+1, latestSchema))
 	require.ErrorContains(t, err, backup)
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -210,15 +273,16 @@ func TestUpgrade(t *testing.T) {
 	// What it says works.
 	require.NoError(t, os.Rename(backup, path))
 	d = openPath(t, path)
-	requireFixture(t, d)
+	requireFixture(t, d, latestSchema)
 	require.NoError(t, d.Close())
 
-	execSQL(t, path, "UPDATE schema_migrations SET version = 7")
+	execSQL(t, path, "UPDATE schema_migrations SET version = 70")
 	_, err = Open(t.Context(), Config{Path: path}, quiet)
 	require.ErrorIs(t, err, ErrNewer)
 	require.NotContains(t, err.Error(), "backup")
 
-	execSQL(t, path, "UPDATE schema_migrations SET version = 1, dirty = 1")
+	execSQL(t, path, fmt.Sprintf("UPDATE schema_migrations SET "+
+		"version = %d, dirty = 1", latestSchema))
 	_, err = Open(t.Context(), Config{Path: path}, quiet)
 	require.ErrorIs(t, err, ErrDamaged)
 }
@@ -244,7 +308,7 @@ func TestUpgradeFails(t *testing.T) {
 			fmt.Sprintf("socketd.db.v%d.backup", latestSchema),
 		)
 	}
-	requireFixture(t, openPath(t, path))
+	requireFixture(t, openPath(t, path), latestSchema)
 }
 
 // TestUpgradeInUse checks that the database is not replaced while another

@@ -238,6 +238,9 @@ func offerRow(r *offer.Record) sqlc.PutOfferParams {
 		DecisionID: toBytes(r.DecisionID[:]),
 		Token1:     toBytes(r.Tokens[0][:]),
 		Token2:     toBytes(r.Tokens[1][:]),
+		IsRequest:  r.IsRequest,
+		ParentID:   toBytes(r.Parent[:]),
+		Limits:     joinLimits(r.Limits),
 	}
 }
 
@@ -256,6 +259,7 @@ func offerRecord(row sqlc.Offer) (offer.Record, error) {
 		ExpiresAt: fromMicros(row.ExpiresAt),
 		EndedAt:   fromMicros(row.EndedAt),
 		Reason:    row.Reason,
+		IsRequest: row.IsRequest,
 	}}
 
 	err := arrays(
@@ -263,6 +267,7 @@ func offerRecord(row sqlc.Offer) (offer.Record, error) {
 		[2][]byte{r.Peer[:], row.Peer},
 		[2][]byte{r.Host[:], row.Host},
 		[2][]byte{r.ReplyTo[:], row.ReplyTo},
+		[2][]byte{r.Parent[:], row.ParentID},
 		[2][]byte{r.SocketID[:], row.SocketID},
 		[2][]byte{r.DecisionID[:], row.DecisionID},
 		[2][]byte{r.Tokens[0][:], row.Token1},
@@ -272,6 +277,11 @@ func offerRecord(row sqlc.Offer) (offer.Record, error) {
 		return offer.Record{}, fmt.Errorf("read offer: %w", err)
 	}
 	r.Addrs, err = split(row.Addrs, netip.ParseAddr)
+	if err != nil {
+		return offer.Record{}, fmt.Errorf("read offer %s: %w", r.ID,
+			err)
+	}
+	r.Limits, err = splitLimits(row.Limits)
 	if err != nil {
 		return offer.Record{}, fmt.Errorf("read offer %s: %w", r.ID,
 			err)

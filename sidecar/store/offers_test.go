@@ -219,6 +219,34 @@ func TestOffersReopened(t *testing.T) {
 	})
 }
 
+// TestRequest checks that a request is kept that has neither addresses nor
+// ports, nor a socket before it is answered, and that nothing is left of it in
+// a record that is none.
+func TestRequest(t *testing.T) {
+	withDatabases(t, func(db *database) {
+		t := db.t
+		s := db.open().Offers(encodeEvent)
+		all := requestsOf(latestSchema)
+		request := all[0]
+		write(t, s, offer.Batch{Put: all})
+		requireRecords(t, s, all...)
+
+		request.SocketID = testID(9)
+		request.State = offer.StateAccepted
+		write(t, s, offer.Batch{Put: []offer.Record{request}})
+		requireRecords(t, s, request, all[1])
+
+		write(t, s, offer.Batch{Forget: []offer.Offer{request.Offer}})
+		forgotten, err := s.Forgotten(t.Context(), 10)
+		require.NoError(t, err)
+		require.Equal(t, []offer.Offer{request.Offer}, forgotten)
+
+		plain := plainRecord(request.ID, request.Peer)
+		write(t, s, offer.Batch{Put: []offer.Record{plain}})
+		requireRecords(t, s, plain, all[1])
+	})
+}
+
 // TestForgotten checks that offers that were forgotten can be looked back on,
 // without their secrets.
 func TestForgotten(t *testing.T) {
@@ -364,6 +392,17 @@ func TestClosed(t *testing.T) {
 			"claim": func() error {
 				return d.Claim(ctx, testKey(1))
 			},
+			"policy": func() error {
+				_, _, err := d.Policy(ctx)
+
+				return err
+			},
+			"set policy": func() error {
+				return d.SetPolicy(ctx, Policy{})
+			},
+			"clear policy": func() error {
+				return d.ClearPolicy(ctx)
+			},
 			"write offers": func() error {
 				return s.Write(ctx, offer.Batch{})
 			},
@@ -411,6 +450,8 @@ func TestDamagedOffer(t *testing.T) {
 		for _, change := range []string{
 			"host = decision_id", "token1 = host",
 			"reply_to = host", "addrs = 'x'",
+			"parent_id = host", "limits = 'x'", "limits = 'x=1'",
+			"limits = 'pairs=-1'",
 		} {
 			write(t, s, offer.Batch{Put: []offer.Record{full}})
 			_, err := d.backend.base().ExecContext(

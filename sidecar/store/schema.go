@@ -14,7 +14,7 @@ var migrationFiles embed.FS
 
 const (
 	// latestSchema is the number of the last migration.
-	latestSchema = 1
+	latestSchema = 2
 
 	// versionTable has the number of the last migration that was applied.
 	versionTable = "schema_migrations"
@@ -30,6 +30,7 @@ func currentSchema() sqldb.MigrationSet {
 		LatestMigrationVersion: latestSchema,
 		Descriptors: []sqldb.MigrationDescriptor{
 			{Name: "init", Version: 1, SchemaVersion: 1},
+			{Name: "requests", Version: 2, SchemaVersion: 2},
 		},
 	}
 }

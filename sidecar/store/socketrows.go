@@ -2,11 +2,7 @@ package store
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/socketd/socketd/sidecar/offer"
@@ -124,7 +120,7 @@ func counterRow(c *Counters) (sqlc.PutCountersParams, error) {
 	row := sqlc.PutCountersParams{
 		SocketID: c.SocketID[:],
 		Leg:      int16(c.Leg),
-		Drops:    joinDrops(c.Drops),
+		Drops:    joinCounts(c.Drops),
 		LastSeen: toMicros(c.LastSeen),
 	}
 
@@ -158,7 +154,7 @@ func countersOf(row sqlc.Counter) (Counters, error) {
 	}
 
 	var err error
-	c.Drops, err = splitDrops(row.Drops)
+	c.Drops, err = splitCounts(row.Drops)
 
 	return c, err
 }
@@ -182,35 +178,4 @@ func toCounts(counts ...count) error {
 	}
 
 	return nil
-}
-
-// joinDrops returns what was dropped as it is kept.
-func joinDrops(drops map[string]uint64) string {
-	var texts []string
-	for _, reason := range slices.Sorted(maps.Keys(drops)) {
-		if n := drops[reason]; n > 0 {
-			texts = append(texts, reason+"="+
-				strconv.FormatUint(n, 10))
-		}
-	}
-
-	return strings.Join(texts, " ")
-}
-
-// splitDrops returns what was dropped as it is kept, nil for nothing.
-func splitDrops(text string) (map[string]uint64, error) {
-	var drops map[string]uint64
-	for field := range strings.FieldsSeq(text) {
-		reason, n, _ := strings.Cut(field, "=")
-		count, err := strconv.ParseUint(n, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("%w: drops: %w", ErrDamaged, err)
-		}
-		if drops == nil {
-			drops = make(map[string]uint64)
-		}
-		drops[reason] = count
-	}
-
-	return drops, nil
 }

@@ -24,13 +24,13 @@ const (
 	// recReplyTo is the id of the message that this one answers, 32 bytes.
 	recReplyTo tlv.Type = 4
 
-	// recProtocol is the protocol of an offer's socket, uint8.
+	// recProtocol is the protocol of a socket, uint8.
 	recProtocol tlv.Type = 6
 
 	// recCode is why a message is rejected, uint16.
 	recCode tlv.Type = 6
 
-	// recText is an offer's label, or the words of a reject or close.
+	// recText is the label of a socket, or the words of a reject or close.
 	recText tlv.Type = 7
 
 	// recAddrs is the addresses of an offer's socket: for each of them a
@@ -43,13 +43,15 @@ const (
 	// recPort2 is the port of leg 2, uint16.
 	recPort2 tlv.Type = 12
 
-	// recLegs is the legs that an offer grants, uint8.
+	// recLegs is the legs that an offer grants or a request asks for,
+	// uint8.
 	recLegs tlv.Type = 14
 
 	// recAdmission is how the legs admit their client, uint8.
 	recAdmission tlv.Type = 16
 
-	// recExpiry is when an unused offer ends, in Unix seconds, uint64.
+	// recExpiry is when an unused offer or an unanswered request ends, in
+	// Unix seconds, uint64.
 	recExpiry tlv.Type = 18
 
 	// recSocketID is the id of an offer's socket, 32 bytes.
@@ -60,6 +62,19 @@ const (
 
 	// recToken2 is the token that an offer has for leg 2, 16 bytes.
 	recToken2 tlv.Type = 24
+
+	// recBandwidth to recPairs are the limits that a request asks for,
+	// uint64 each. See SocketLimits.
+	recBandwidth   tlv.Type = 26
+	recPackets     tlv.Type = 28
+	recTotalBytes  tlv.Type = 30
+	recIdleTimeout tlv.Type = 32
+	recLifetime    tlv.Type = 34
+	recPairs       tlv.Type = 36
+
+	// recHost is the node that hosts an offer's socket, if that is not the
+	// sender, 33 bytes.
+	recHost tlv.Type = 27
 )
 
 // headerSize is the length of the header as it is encoded: two records with a

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strings"
@@ -54,6 +55,15 @@ func checkDecode(t *testing.T, typ MsgType, body []byte) {
 			needed := o.Admission == AdmissionToken &&
 				o.Legs.Has(Leg1<<i)
 			require.Equal(t, needed, !token.IsZero())
+		}
+	}
+
+	// Limits are for the protocol that has them, and nothing asks for none.
+	if r, ok := msg.(*Request); ok {
+		if r.Protocol == ProtocolTCP {
+			require.Zero(t, r.Limits.Packets)
+		} else {
+			require.Zero(t, r.Limits.Pairs)
 		}
 	}
 
@@ -141,6 +151,93 @@ func FuzzAddrs(f *testing.F) {
 
 		var b bytes.Buffer
 		write := addrsField(&addrs)
+		require.NoError(t, write.Encode(&b))
+		require.Equal(t, value, b.Bytes())
+	})
+}
+
+// FuzzHost fuzzes the key of a host, without the offer around it.
+func FuzzHost(f *testing.F) {
+	key := bytes.Repeat([]byte{keyOdd}, PubKeySize)
+	for _, seed := range [][]byte{
+		nil, key, key[1:], append(key, 0), make([]byte, PubKeySize),
+		bytes.Repeat([]byte{4}, PubKeySize),
+	} {
+		f.Add(seed)
+	}
+
+	f.Fuzz(func(t *testing.T, value []byte) {
+		var host PubKey
+		read := hostField(&host)
+		err := read.Decode(
+			bytes.NewReader(value), uint64(len(value)),
+		)
+		good := len(value) == PubKeySize &&
+			(value[0] == keyEven || value[0] == keyOdd)
+		require.Equal(t, good, err == nil, "%v", err)
+		if err != nil {
+			return
+		}
+
+		var b bytes.Buffer
+		write := hostField(&host)
+		require.NoError(t, write.Encode(&b))
+		require.Equal(t, value, b.Bytes())
+	})
+}
+
+// FuzzLimit fuzzes a limit of a request, without the request around it.
+func FuzzLimit(f *testing.F) {
+	for _, seed := range [][]byte{
+		nil, {1}, make([]byte, 8), {7: 1}, {8: 1},
+		bytes.Repeat([]byte{0xff}, 8),
+	} {
+		f.Add(seed)
+	}
+
+	f.Fuzz(func(t *testing.T, value []byte) {
+		var limit uint64
+		read := limitField(recBandwidth, &limit)
+		err := read.Decode(
+			bytes.NewReader(value), uint64(len(value)),
+		)
+		good := len(value) == 8 && !bytes.Equal(value, make([]byte, 8))
+		require.Equal(t, good, err == nil, "%v", err)
+		if err != nil {
+			return
+		}
+		require.Equal(t, binary.BigEndian.Uint64(value), limit)
+
+		var b bytes.Buffer
+		write := limitField(recBandwidth, &limit)
+		require.NoError(t, write.Encode(&b))
+		require.Equal(t, value, b.Bytes())
+	})
+}
+
+// FuzzToken fuzzes a token, without the offer around it.
+func FuzzToken(f *testing.F) {
+	for _, seed := range [][]byte{
+		nil, make([]byte, TokenSize), {TokenSize - 1: 1},
+		{TokenSize: 1}, {TokenSize - 2: 1},
+	} {
+		f.Add(seed)
+	}
+
+	f.Fuzz(func(t *testing.T, value []byte) {
+		var token Token
+		read := tokenField(recToken1, &token)
+		err := read.Decode(
+			bytes.NewReader(value), uint64(len(value)),
+		)
+		good := len(value) == TokenSize && Token(value) != Token{}
+		require.Equal(t, good, err == nil, "%v", err)
+		if err != nil {
+			return
+		}
+
+		var b bytes.Buffer
+		write := tokenField(recToken1, &token)
 		require.NoError(t, write.Encode(&b))
 		require.Equal(t, value, b.Bytes())
 	})
@@ -239,11 +336,53 @@ func genTokens(t *rapid.T, legs Legs) (Admission, Tokens) {
 	return AdmissionToken, tokens
 }
 
+// genHost generates the host of an offer, or none.
+func genHost(t *rapid.T) PubKey {
+	if rapid.Bool().Draw(t, "hosts itself") {
+		return PubKey{}
+	}
+
+	key := PubKey(rapid.SliceOfN(
+		rapid.Byte(), PubKeySize, PubKeySize,
+	).Draw(t, "host"))
+	key[0] = byte(rapid.IntRange(keyEven, keyOdd).Draw(t, "y"))
+
+	return key
+}
+
+// genRequest generates requests.
+func genRequest(t *rapid.T, id ID) *Request {
+	limit := func(name string) uint64 {
+		return rapid.Uint64().Draw(t, name)
+	}
+	r := &Request{
+		ID:        id,
+		Protocol:  Protocol(rapid.IntRange(1, 2).Draw(t, "p")),
+		Label:     genText(t),
+		Legs:      Legs(rapid.IntRange(1, 3).Draw(t, "legs")),
+		Admission: Admission(rapid.IntRange(0, 1).Draw(t, "admission")),
+		Expiry:    rapid.Uint64().Draw(t, "expiry"),
+		Limits: SocketLimits{
+			Bandwidth:   limit("bandwidth"),
+			TotalBytes:  limit("total bytes"),
+			IdleTimeout: limit("idle timeout"),
+			Lifetime:    limit("lifetime"),
+		},
+	}
+	if r.Protocol == ProtocolUDP {
+		r.Limits.Packets = limit("packets")
+	} else {
+		r.Limits.Pairs = limit("pairs")
+	}
+
+	return r
+}
+
 // genMessage generates messages of every type.
 func genMessage(t *rapid.T) Message {
 	id, replyTo := genID(t, "id"), genID(t, "reply to")
 
-	switch rapid.IntRange(0, 4).Draw(t, "type") {
+	switch rapid.IntRange(0, 5).Draw(t, "type") {
 	case 0:
 		if rapid.Bool().Draw(t, "answers nothing") {
 			replyTo = ID{}
@@ -265,10 +404,14 @@ func genMessage(t *rapid.T) Message {
 			Expiry:    rapid.Uint64().Draw(t, "expiry"),
 			SocketID:  genID(t, "socket"),
 			Label:     genText(t),
+			Host:      genHost(t),
 		}
 
 	case 1:
 		return &Accept{ID: id, ReplyTo: replyTo}
+
+	case 4:
+		return genRequest(t, id)
 
 	case 2:
 		code := rapid.Uint16Min(1).Draw(t, "code")

@@ -49,6 +49,16 @@ func (l Legs) Has(other Legs) bool {
 	return l&other == other
 }
 
+// check returns an error that wraps ErrMalformed unless the set has one or both
+// legs, and nothing else.
+func (l Legs) check() error {
+	if l == 0 || !BothLegs.Has(l) {
+		return fmt.Errorf("%w: legs %#x", ErrMalformed, uint8(l))
+	}
+
+	return nil
+}
+
 // Admission is how a leg decides whom it takes as its client.
 type Admission uint8
 
@@ -109,6 +119,10 @@ type Offer struct {
 	// Label is the name that the socket's owner gave it, or empty. See
 	// CheckText.
 	Label string
+
+	// Host is the node that hosts the socket, if that is not the sender,
+	// who passes on what it got. Zero for the sender.
+	Host PubKey
 }
 
 // A compile-time check that Offer is a message.
@@ -122,6 +136,9 @@ func (*Offer) Type() MsgType {
 // Validate returns an error that wraps ErrMalformed or ErrUnsupported if the
 // offer is not one that may be sent.
 func (o *Offer) Validate() error {
+	if err := checkKind(o.Protocol, o.Admission); err != nil {
+		return err
+	}
 	switch {
 	case o.ID.IsZero():
 		return fmt.Errorf("%w: message id is zero", ErrMalformed)
@@ -129,24 +146,22 @@ func (o *Offer) Validate() error {
 	case o.SocketID.IsZero():
 		return fmt.Errorf("%w: socket id is zero", ErrMalformed)
 
-	case o.Protocol != ProtocolUDP && o.Protocol != ProtocolTCP:
-		return fmt.Errorf("%w: protocol %d", ErrUnsupported, o.Protocol)
-
-	case o.Admission != AdmissionOpen && o.Admission != AdmissionToken:
-		return fmt.Errorf("%w: admission %d", ErrUnsupported,
-			o.Admission)
-
 	case o.Port1 == 0 || o.Port2 == 0:
 		return fmt.Errorf("%w: port is zero", ErrMalformed)
 
 	case o.Port1 == o.Port2:
 		return fmt.Errorf("%w: both ports are %d", ErrMalformed,
 			o.Port1)
-
-	case o.Legs == 0 || !BothLegs.Has(o.Legs):
-		return fmt.Errorf("%w: legs %#x", ErrMalformed, uint8(o.Legs))
 	}
 
+	if err := o.Legs.check(); err != nil {
+		return err
+	}
+	if !o.Host.IsZero() {
+		if err := o.Host.check(); err != nil {
+			return err
+		}
+	}
 	if err := o.Tokens.check(o.Admission, o.Legs); err != nil {
 		return err
 	}
@@ -155,6 +170,19 @@ func (o *Offer) Validate() error {
 	}
 
 	return CheckText(o.Label)
+}
+
+// checkKind returns an error that wraps ErrUnsupported unless both are known.
+func checkKind(protocol Protocol, admission Admission) error {
+	switch {
+	case protocol != ProtocolUDP && protocol != ProtocolTCP:
+		return fmt.Errorf("%w: protocol %d", ErrUnsupported, protocol)
+
+	case admission != AdmissionOpen && admission != AdmissionToken:
+		return fmt.Errorf("%w: admission %d", ErrUnsupported, admission)
+	}
+
+	return nil
 }
 
 // fields returns the records of the message.
@@ -179,5 +207,6 @@ func (o *Offer) fields() []field {
 		idField(recSocketID, &o.SocketID),
 		tokenField(recToken1, &o.Tokens[0]),
 		tokenField(recToken2, &o.Tokens[1]),
+		hostField(&o.Host),
 	)
 }

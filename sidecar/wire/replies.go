@@ -20,11 +20,12 @@ const (
 	// CodeMalformed is for a message that breaks the rules.
 	CodeMalformed RejectCode = 3
 
-	// CodeLimit is for an offer that there is no room for.
+	// CodeLimit is for an offer or request that there is no room for.
 	CodeLimit RejectCode = 4
 
-	// CodeExpired is for an offer that came too late, and for an accept of
-	// one that has ended.
+	// CodeExpired is for an offer or request that came too late, for an
+	// accept of an offer that has ended, and for an offer that answers a
+	// request which has.
 	CodeExpired RejectCode = 5
 
 	// CodeUnknown is for an answer to something that is not known.
@@ -33,6 +34,11 @@ const (
 	// CodeUnsupported is for a message that asks for something that is not
 	// known.
 	CodeUnsupported RejectCode = 7
+
+	// CodePolicy is for a request that the receiver's policy does not
+	// allow, and for an offer that the receiver does not want for what it
+	// is. The text says why.
+	CodePolicy RejectCode = 8
 )
 
 // codeNames has a name for every code.
@@ -44,6 +50,7 @@ var codeNames = map[RejectCode]string{
 	CodeExpired:     "expired",
 	CodeUnknown:     "unknown",
 	CodeUnsupported: "unsupported",
+	CodePolicy:      "policy",
 }
 
 // String returns the code's name, or its number if it has none.
@@ -74,16 +81,17 @@ type Reject struct {
 
 	Code RejectCode
 
-	// Text is what a person said, or empty. See CheckText.
+	// Text is what a person said, or why the receiver's socketd refuses, or
+	// empty. See CheckText.
 	Text string
 }
 
-// Close ends an offer, whether it was accepted or not.
+// Close ends an offer, whether it was accepted or not, or takes back a request.
 type Close struct {
 	// ID is the id of the message.
 	ID ID
 
-	// ReplyTo is the offer.
+	// ReplyTo is the offer or request.
 	ReplyTo ID
 
 	// Text is why, or empty. See CheckText.

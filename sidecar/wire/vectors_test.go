@@ -46,9 +46,18 @@ type vectorFields struct {
 	SocketID  string       `json:"socket_id"`
 	Token1    string       `json:"token1"`
 	Token2    string       `json:"token2"`
+	Host      string       `json:"host"`
 	Label     string       `json:"label"`
 	Code      RejectCode   `json:"code"`
 	Text      string       `json:"text"`
+
+	// The limits of a request.
+	Bandwidth   uint64 `json:"bandwidth,string"`
+	Packets     uint64 `json:"packets,string"`
+	TotalBytes  uint64 `json:"total_bytes,string"`
+	IdleTimeout uint64 `json:"idle_timeout,string"`
+	Lifetime    uint64 `json:"lifetime,string"`
+	Pairs       uint64 `json:"pairs,string"`
 }
 
 // readVectors returns the test vectors.
@@ -103,6 +112,29 @@ func parseToken(tb testing.TB, s string) Token {
 	return Token(unhex(tb, s))
 }
 
+// parsePubKey returns the key in a hex string, zero for an empty one.
+func parsePubKey(tb testing.TB, s string) PubKey {
+	tb.Helper()
+
+	if s == "" {
+		return PubKey{}
+	}
+
+	return PubKey(unhex(tb, s))
+}
+
+// limits returns the limits of a request that has these fields.
+func (f *vectorFields) limits() SocketLimits {
+	return SocketLimits{
+		Bandwidth:   f.Bandwidth,
+		Packets:     f.Packets,
+		TotalBytes:  f.TotalBytes,
+		IdleTimeout: f.IdleTimeout,
+		Lifetime:    f.Lifetime,
+		Pairs:       f.Pairs,
+	}
+}
+
 // message returns the message that has these fields.
 func (f *vectorFields) message(tb testing.TB, typ MsgType) Message {
 	tb.Helper()
@@ -131,6 +163,18 @@ func (f *vectorFields) message(tb testing.TB, typ MsgType) Message {
 			Expiry:   f.Expiry,
 			SocketID: parseID(tb, f.SocketID),
 			Label:    f.Label,
+			Host:     parsePubKey(tb, f.Host),
+		}
+
+	case TypeRequest:
+		return &Request{
+			ID:        id,
+			Protocol:  protocols[f.Protocol],
+			Label:     f.Label,
+			Legs:      f.Legs,
+			Admission: f.Admission,
+			Expiry:    f.Expiry,
+			Limits:    f.limits(),
 		}
 
 	case TypeAccept:
@@ -219,34 +263,46 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestVectorsCover checks that every type of message has valid vectors, but
-// the request, which has no body yet, that every kind of error occurs, and that
-// offers with each set of tokens are among them.
+// TestVectorsCover checks that every type of message has valid vectors and
+// invalid ones, that every kind of error occurs, that offers with each set of
+// tokens are among them, and requests with each limit alone.
 func TestVectorsCover(t *testing.T) {
 	valid := make(map[MsgType]int)
-	invalid := make(map[string]int)
+	invalid := make(map[MsgType]int)
+	errs := make(map[string]int)
 	tokens := make(map[[2]bool]int)
+	limits := make(map[SocketLimits]int)
+	codes := make(map[RejectCode]int)
 	for _, v := range readVectors(t) {
-		if v.Fields != nil {
-			valid[v.Type]++
-			tokens[[2]bool{
-				v.Fields.Token1 != "", v.Fields.Token2 != "",
-			}]++
-		} else {
-			invalid[v.Error]++
-		}
-	}
-
-	for typ := range msgTypeNames {
-		if typ == TypeRequest {
-			require.NotContains(t, valid, typ)
+		if v.Fields == nil {
+			invalid[v.Type]++
+			errs[v.Error]++
 
 			continue
 		}
+		valid[v.Type]++
+		codes[v.Fields.Code]++
+		tokens[[2]bool{
+			v.Fields.Token1 != "", v.Fields.Token2 != "",
+		}]++
+		limits[v.Fields.limits()]++
+	}
+
+	for typ := range msgTypeNames {
 		require.Contains(t, valid, typ)
+		require.Contains(t, invalid, typ)
 	}
 	for kind := range kinds {
-		require.Contains(t, invalid, kind)
+		require.Contains(t, errs, kind)
+	}
+	for code := range codeNames {
+		require.Contains(t, codes, code)
 	}
 	require.Len(t, tokens, 4)
+	for _, alone := range []SocketLimits{
+		{}, {Bandwidth: 125000}, {Packets: 1000}, {TotalBytes: 1 << 30},
+		{IdleTimeout: 60}, {Lifetime: 3600}, {Pairs: 10},
+	} {
+		require.Contains(t, limits, alone)
+	}
 }

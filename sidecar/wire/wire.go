@@ -54,8 +54,7 @@ const (
 	// TypeOffer gives the receiver a socket's connection information.
 	TypeOffer MsgType = 50501
 
-	// TypeRequest asks the receiver to host a socket. Only its header is
-	// defined in this version.
+	// TypeRequest asks the receiver to host a socket.
 	TypeRequest MsgType = 50503
 
 	// TypeAccept tells the sender of an offer that it was accepted.
@@ -64,7 +63,8 @@ const (
 	// TypeReject tells the sender of a message that it was turned down.
 	TypeReject MsgType = 50507
 
-	// TypeClose ends an offer, whether it was accepted or not.
+	// TypeClose ends an offer, whether it was accepted or not, or takes
+	// back a request.
 	TypeClose MsgType = 50509
 
 	// TypeAck tells the sender of a message that it arrived.
@@ -156,8 +156,7 @@ func Encode(m Message) ([]byte, error) {
 
 // Decode returns the message in a body that arrived under a type. The error
 // wraps ErrTooLarge, ErrMalformed, ErrVersion or ErrUnsupported; with the last
-// two the header can be read with DecodeHeader, and often with ErrMalformed. A
-// request is always ErrUnsupported.
+// two the header can be read with DecodeHeader, and often with ErrMalformed.
 func Decode(t MsgType, body []byte) (Message, error) {
 	header, err := DecodeHeader(body)
 	if err != nil {
@@ -172,6 +171,9 @@ func Decode(t MsgType, body []byte) (Message, error) {
 	switch t {
 	case TypeOffer:
 		m = &Offer{}
+
+	case TypeRequest:
+		m = &Request{}
 
 	case TypeAccept:
 		m = &Accept{}

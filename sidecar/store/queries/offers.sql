@@ -2,10 +2,11 @@
 INSERT INTO offers (
     offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs,
     admission, label, reply_to, socket_id, created_at, expires_at, ended_at,
-    reason, decision_id, token1, token2, forgotten_at
+    reason, decision_id, token1, token2, is_request, parent_id, limits,
+    forgotten_at
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-    $18, $19, $20, $21, 0
+    $18, $19, $20, $21, $22, $23, $24, 0
 )
 ON CONFLICT (offer_id, peer) DO UPDATE SET
     direction = excluded.direction,
@@ -27,6 +28,9 @@ ON CONFLICT (offer_id, peer) DO UPDATE SET
     decision_id = excluded.decision_id,
     token1 = excluded.token1,
     token2 = excluded.token2,
+    is_request = excluded.is_request,
+    parent_id = excluded.parent_id,
+    limits = excluded.limits,
     forgotten_at = 0;
 
 -- name: ForgetOffer :exec

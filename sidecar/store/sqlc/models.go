@@ -51,6 +51,9 @@ type Offer struct {
 	Token1      []byte
 	Token2      []byte
 	ForgottenAt int64
+	IsRequest   bool
+	ParentID    []byte
+	Limits      string
 }
 
 type Outbox struct {
@@ -69,6 +72,20 @@ type Pin struct {
 	LocalAddr  string
 	Token      []byte
 	PinnedAt   int64
+}
+
+type Policy struct {
+	ID             int16
+	AllowAny       bool
+	AllowChannel   bool
+	Nodes          string
+	OpenFor        string
+	MaxHosted      int64
+	MaxPerNode     int64
+	MaxLifetime    int64
+	MaxBandwidth   int64
+	NodeBandwidth  int64
+	TotalBandwidth int64
 }
 
 type Socket struct {

@@ -78,7 +78,7 @@ func (q *Queries) DeleteOffer(ctx context.Context, arg DeleteOfferParams) error 
 }
 
 const findOffers = `-- name: FindOffers :many
-SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at FROM offers
+SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at, is_request, parent_id, limits FROM offers
 WHERE offer_id = $1 AND forgotten_at = 0
 `
 
@@ -114,6 +114,9 @@ func (q *Queries) FindOffers(ctx context.Context, offerID []byte) ([]Offer, erro
 			&i.Token1,
 			&i.Token2,
 			&i.ForgottenAt,
+			&i.IsRequest,
+			&i.ParentID,
+			&i.Limits,
 		); err != nil {
 			return nil, err
 		}
@@ -146,7 +149,7 @@ func (q *Queries) ForgetOffer(ctx context.Context, arg ForgetOfferParams) error 
 }
 
 const getOffer = `-- name: GetOffer :one
-SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at FROM offers
+SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at, is_request, parent_id, limits FROM offers
 WHERE offer_id = $1 AND peer = $2 AND forgotten_at = 0
 `
 
@@ -181,12 +184,15 @@ func (q *Queries) GetOffer(ctx context.Context, arg GetOfferParams) (Offer, erro
 		&i.Token1,
 		&i.Token2,
 		&i.ForgottenAt,
+		&i.IsRequest,
+		&i.ParentID,
+		&i.Limits,
 	)
 	return i, err
 }
 
 const listForgottenOffers = `-- name: ListForgottenOffers :many
-SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at FROM offers
+SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at, is_request, parent_id, limits FROM offers
 WHERE forgotten_at > 0
 ORDER BY forgotten_at DESC
 LIMIT $1
@@ -224,6 +230,9 @@ func (q *Queries) ListForgottenOffers(ctx context.Context, limit int32) ([]Offer
 			&i.Token1,
 			&i.Token2,
 			&i.ForgottenAt,
+			&i.IsRequest,
+			&i.ParentID,
+			&i.Limits,
 		); err != nil {
 			return nil, err
 		}
@@ -273,7 +282,7 @@ func (q *Queries) ListMessages(ctx context.Context) ([]Outbox, error) {
 }
 
 const listOffers = `-- name: ListOffers :many
-SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at FROM offers
+SELECT offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs, admission, label, reply_to, socket_id, created_at, expires_at, ended_at, reason, decision_id, token1, token2, forgotten_at, is_request, parent_id, limits FROM offers
 WHERE forgotten_at = 0
 `
 
@@ -309,6 +318,9 @@ func (q *Queries) ListOffers(ctx context.Context) ([]Offer, error) {
 			&i.Token1,
 			&i.Token2,
 			&i.ForgottenAt,
+			&i.IsRequest,
+			&i.ParentID,
+			&i.Limits,
 		); err != nil {
 			return nil, err
 		}
@@ -390,10 +402,11 @@ const putOffer = `-- name: PutOffer :exec
 INSERT INTO offers (
     offer_id, peer, direction, state, host, protocol, addrs, port1, port2, legs,
     admission, label, reply_to, socket_id, created_at, expires_at, ended_at,
-    reason, decision_id, token1, token2, forgotten_at
+    reason, decision_id, token1, token2, is_request, parent_id, limits,
+    forgotten_at
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-    $18, $19, $20, $21, 0
+    $18, $19, $20, $21, $22, $23, $24, 0
 )
 ON CONFLICT (offer_id, peer) DO UPDATE SET
     direction = excluded.direction,
@@ -415,6 +428,9 @@ ON CONFLICT (offer_id, peer) DO UPDATE SET
     decision_id = excluded.decision_id,
     token1 = excluded.token1,
     token2 = excluded.token2,
+    is_request = excluded.is_request,
+    parent_id = excluded.parent_id,
+    limits = excluded.limits,
     forgotten_at = 0
 `
 
@@ -440,6 +456,9 @@ type PutOfferParams struct {
 	DecisionID []byte
 	Token1     []byte
 	Token2     []byte
+	IsRequest  bool
+	ParentID   []byte
+	Limits     string
 }
 
 func (q *Queries) PutOffer(ctx context.Context, arg PutOfferParams) error {
@@ -465,6 +484,9 @@ func (q *Queries) PutOffer(ctx context.Context, arg PutOfferParams) error {
 		arg.DecisionID,
 		arg.Token1,
 		arg.Token2,
+		arg.IsRequest,
+		arg.ParentID,
+		arg.Limits,
 	)
 	return err
 }

@@ -1,0 +1,4 @@
+DROP TABLE IF EXISTS policy;
+ALTER TABLE offers DROP COLUMN limits;
+ALTER TABLE offers DROP COLUMN parent_id;
+ALTER TABLE offers DROP COLUMN is_request;

@@ -132,6 +132,43 @@ func TestRequests(t *testing.T) {
 		method: socketrpc.Socket_SendSocket_FullMethodName,
 		req:    &socketrpc.SendSocketRequest{Pubkey: pubkey},
 	}, {
+		args:   "send " + pubkey + " --both_legs",
+		method: socketrpc.Socket_SendSocket_FullMethodName,
+		req: &socketrpc.SendSocketRequest{
+			Pubkey:   pubkey,
+			BothLegs: true,
+		},
+	}, {
+		args: "send " + pubkey + " --mode request --both_legs " +
+			"--protocol tcp --label game --admission open " +
+			"--bandwidth 1M --packets 5k --total_bytes 1G " +
+			"--idle_timeout 5m --lifetime 2h --pairs 3",
+		method: socketrpc.Socket_SendSocket_FullMethodName,
+		req: &socketrpc.SendSocketRequest{
+			Pubkey:    pubkey,
+			Mode:      socketrpc.SendSocketRequest_REQUEST,
+			BothLegs:  true,
+			Protocol:  "tcp",
+			Label:     "game",
+			Admission: "open",
+			Limits: &socketrpc.SocketLimits{
+				Bandwidth:   proto.Uint64(1_000_000),
+				Packets:     proto.Uint64(5_000),
+				TotalBytes:  proto.Uint64(1_000_000_000),
+				IdleTimeout: proto.Uint64(300),
+				Lifetime:    proto.Uint64(7_200),
+				Pairs:       proto.Uint32(3),
+			},
+		},
+	}, {
+		// Whether this node asks or offers is for socketd to say.
+		args:   "send " + pubkey + " --protocol udp",
+		method: socketrpc.Socket_SendSocket_FullMethodName,
+		req: &socketrpc.SendSocketRequest{
+			Pubkey:   pubkey,
+			Protocol: "udp",
+		},
+	}, {
 		args:   "offers",
 		method: socketrpc.Socket_ListOffers_FullMethodName,
 		req:    &socketrpc.ListOffersRequest{},
@@ -288,7 +325,8 @@ func TestOutput(t *testing.T) {
     "socket_id": "` + idA + `",
     "token1": "` + tokenA + `",
     "token2": "",
-    "admission": ""
+    "admission": "",
+    "ips": []
 }
 `,
 	}, {
@@ -334,7 +372,10 @@ func TestOutput(t *testing.T) {
                 "packets": "0"
             },
             "state": "ACTIVE",
-            "reason": ""
+            "reason": "",
+            "ips": [],
+            "peer_pubkey": "",
+            "request_id": ""
         }
     ]
 }
@@ -366,7 +407,11 @@ func TestOutput(t *testing.T) {
             "leg": 2,
             "admission": "",
             "peer_alias": "",
-            "next": ""
+            "next": "",
+            "ips": [],
+            "both_legs": false,
+            "parent_id": "",
+            "limits": null
         }
     ]
 }

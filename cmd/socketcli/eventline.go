@@ -14,13 +14,21 @@ import (
 	"github.com/socketd/socketd/socketrpc"
 )
 
-// errNoFields is the error of data that is no JSON object of plain values.
+// errNoFields is the error of data that is no JSON object of plain values and
+// lists of them.
 var errNoFields = errors.New("no object of plain values")
+
+// hostField is the name of the field of an event's data that tells the host of
+// an offer's socket.
+const hostField = "host_pubkey"
 
 // field is a name and a value of an event.
 type field struct {
 	name  string
 	value string
+
+	// isClaim tells that nobody but the peer vouches for the value.
+	isClaim bool
 }
 
 // eventLine returns an event as one line for a person to read: its time in
@@ -49,8 +57,15 @@ func eventLine(event *socketrpc.Event, zone *time.Location) string {
 // long, the first digits; of times, the time in zone.
 func (f field) shown(zone *time.Location) string {
 	switch f.name {
-	case "id", "reply_to_id", "socket_id", "from_pubkey":
-		return f.value[:min(minPrefixDigits, len(f.value))]
+	case "id", "reply_to_id", "socket_id", "from_pubkey", "peer_pubkey",
+		"parent_id", "request_id", hostField:
+
+		short := f.value[:min(minPrefixDigits, len(f.value))]
+		if f.isClaim {
+			short += asPeerSays
+		}
+
+		return short
 
 	case "expires_at":
 		seconds, err := strconv.ParseInt(f.value, 10, 64)
@@ -68,22 +83,38 @@ func (f field) shown(zone *time.Location) string {
 // without what is said twice.
 func eventFields(event *socketrpc.Event) []field {
 	all := []field{
-		{"id", event.GetId()},
-		{"reply_to_id", event.GetReplyToId()},
-		{"from_pubkey", event.GetFromPubkey()},
-		{"socket_id", event.GetSocketId()},
-		{"reason", event.GetReason()},
+		{name: "id", value: event.GetId()},
+		{name: "reply_to_id", value: event.GetReplyToId()},
+		{name: "from_pubkey", value: event.GetFromPubkey()},
+		{name: "socket_id", value: event.GetSocketId()},
+		{name: "reason", value: event.GetReason()},
 	}
 
 	data, err := dataFields(event.GetData())
 	if err != nil {
-		data = []field{{"data", string(event.GetData())}}
+		data = []field{{
+			name: "data", value: string(event.GetData()),
+		}}
+	}
+
+	// What answers nothing of ours was sent unasked: if its sender is not
+	// the host it passes on what it got, and may say of that what it likes.
+	for i := range data {
+		data[i].isClaim = data[i].name == hostField &&
+			data[i].value != event.GetFromPubkey() &&
+			event.GetReplyToId() == ""
 	}
 
 	var set []field
-	for _, field := range slices.Concat(all, data) {
-		if field.value != "" && !slices.Contains(set, field) {
-			set = append(set, field)
+	for _, next := range slices.Concat(all, data) {
+		same := next
+
+		// A list of addresses that has but one is the address.
+		if next.name == "ips" {
+			same.name = "ip"
+		}
+		if next.value != "" && !slices.Contains(set, same) {
+			set = append(set, next)
 		}
 	}
 
@@ -110,19 +141,15 @@ func dataFields(data []byte) ([]field, error) {
 		if err != nil {
 			return nil, errNoFields
 		}
-		value, err := decoder.Token()
+		value, isSet, err := dataValue(decoder)
 		if err != nil {
-			return nil, errNoFields
-		}
-		if _, nested := value.(json.Delim); nested {
-			return nil, errNoFields
+			return nil, err
 		}
 
-		// A null is as good as nothing.
-		if value != nil {
+		// A null, and an empty list, are as good as nothing.
+		if isSet {
 			fields = append(fields, field{
-				name:  fmt.Sprint(name),
-				value: fmt.Sprint(value),
+				name: fmt.Sprint(name), value: value,
 			})
 		}
 	}
@@ -134,6 +161,38 @@ func dataFields(data []byte) ([]field, error) {
 	}
 
 	return fields, nil
+}
+
+// dataValue returns the next value of an event's data, and whether there is
+// one: a list has its values with commas between them.
+func dataValue(decoder *json.Decoder) (string, bool, error) {
+	value, err := decoder.Token()
+	if err != nil {
+		return "", false, errNoFields
+	}
+	if value != json.Delim('[') {
+		_, nested := value.(json.Delim)
+		if nested {
+			return "", false, errNoFields
+		}
+
+		return fmt.Sprint(value), value != nil, nil
+	}
+
+	var values []string
+	for decoder.More() {
+		value, err := decoder.Token()
+		_, nested := value.(json.Delim)
+		if err != nil || nested {
+			return "", false, errNoFields
+		}
+		values = append(values, fmt.Sprint(value))
+	}
+	if _, err := decoder.Token(); err != nil {
+		return "", false, errNoFields
+	}
+
+	return strings.Join(values, ","), len(values) > 0, nil
 }
 
 // quoted returns value as it is if it is a plain word, else visible and in

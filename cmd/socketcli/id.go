@@ -39,18 +39,67 @@ func parseID(name, value string) (string, error) {
 	return id, nil
 }
 
-// resolveSocket returns the id of the socket that begins with prefix, which
-// comes from the argument name.
+// resolveSocket returns the id of the socket of this node that begins with
+// prefix, which comes from the argument name.
 func (c *client) resolveSocket(ctx context.Context, name,
 	prefix string) (string, error) {
+
 	// A whole id, and the empty one of the default socket, need no look.
 	if prefix == "" || len(prefix) == idDigits {
 		return prefix, nil
 	}
 
+	ids, err := c.ownSockets(ctx, name, prefix)
+	if err != nil {
+		return "", err
+	}
+
+	return matchID(name, prefix, "socket", ids)
+}
+
+// resolveAnySocket is resolveSocket for the sockets of this node and for those
+// that others host and that this node was offered.
+func (c *client) resolveAnySocket(ctx context.Context, name,
+	prefix string) (string, error) {
+
+	// A whole id, and the empty one of the default socket, need no look.
+	if prefix == "" || len(prefix) == idDigits {
+		return prefix, nil
+	}
+
+	ids, err := c.ownSockets(ctx, name, prefix)
+	if err != nil {
+		return "", err
+	}
+
+	offers, err := c.ListOffers(ctx, &socketrpc.ListOffersRequest{})
+	if err != nil {
+		return "", fmt.Errorf("%s: list the offers to find %s: %w",
+			name, prefix, err)
+	}
+
+	// That of an offer which is over, or was never accepted, can be neither
+	// stopped nor passed on, and must not make another one ambiguous.
+	for _, offer := range offers.GetOffers() {
+		if offer.GetDirection() == socketrpc.Offer_INCOMING &&
+			!offer.GetIsRequest() &&
+			offer.GetState() == socketrpc.Offer_ACCEPTED {
+
+			ids = append(ids, offer.GetSocketId())
+		}
+	}
+
+	return matchID(name, prefix, "socket", ids)
+}
+
+// ownSockets returns the ids of the sockets of this node. What they are for is
+// for the error.
+func (c *client) ownSockets(ctx context.Context, name,
+	prefix string) ([]string, error) {
+
 	resp, err := c.ListSockets(ctx, &socketrpc.ListSocketsRequest{})
 	if err != nil {
-		return "", fmt.Errorf("%s: list the sockets to find %s: %w",
+		return nil, fmt.Errorf("%s: list the sockets to find %s: %w",
 			name, prefix, err)
 	}
 
@@ -59,7 +108,7 @@ func (c *client) resolveSocket(ctx context.Context, name,
 		ids = append(ids, socket.GetSocketId())
 	}
 
-	return matchID(name, prefix, "socket", ids)
+	return ids, nil
 }
 
 // resolveOffer returns the id of the offer in one of these directions that

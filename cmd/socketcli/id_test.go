@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,11 @@ var (
 
 	// idOut is the id of an outgoing offer.
 	idOut = "4444444444" + strings.Repeat("4", 54)
+
+	// idFar is the id of a socket that another node hosts, and idNotYet
+	// begins as it does.
+	idFar    = "5555555555" + strings.Repeat("5", 54)
+	idNotYet = "5555555556" + strings.Repeat("6", 54)
 )
 
 // newListServer starts a server with sockets and offers of these ids.
@@ -44,6 +50,23 @@ func newListServer(t *testing.T) *testServer {
 	// Another node sent an offer with the id of the third.
 	offers.Offers = append(offers.Offers, &socketrpc.Offer{Id: idThree})
 
+	// A socket that another node hosts, of which an older offer is over;
+	// one of an offer that was not accepted, and one of what is no offer
+	// to this node.
+	offers.Offers = append(offers.Offers, &socketrpc.Offer{
+		SocketId: idFar, State: socketrpc.Offer_CLOSED,
+	}, &socketrpc.Offer{
+		SocketId: idFar, State: socketrpc.Offer_ACCEPTED,
+	}, &socketrpc.Offer{
+		SocketId: idNotYet, State: socketrpc.Offer_PENDING,
+	}, &socketrpc.Offer{
+		SocketId: idNotYet, State: socketrpc.Offer_ACCEPTED,
+		IsRequest: true,
+	}, &socketrpc.Offer{
+		SocketId: idNotYet, State: socketrpc.Offer_ACCEPTED,
+		Direction: socketrpc.Offer_OUTGOING,
+	})
+
 	server := newTestServer(t)
 	server.respond(socketrpc.Socket_ListSockets_FullMethodName, sockets)
 	server.respond(socketrpc.Socket_ListOffers_FullMethodName, offers)
@@ -55,53 +78,77 @@ func newListServer(t *testing.T) *testServer {
 func TestPrefix(t *testing.T) {
 	server := newListServer(t)
 
+	var (
+		sockets = []string{
+			socketrpc.Socket_ListSockets_FullMethodName,
+		}
+		offers    = []string{socketrpc.Socket_ListOffers_FullMethodName}
+		anySocket = slices.Concat(sockets, offers)
+	)
+
 	tests := []struct {
 		name string
 		args []string
-		list string
+		list []string
 		req  proto.Message
 	}{{
 		name: "stop with 8 digits",
 		args: []string{"stop", "33333333"},
-		list: socketrpc.Socket_ListSockets_FullMethodName,
+		list: anySocket,
 		req:  &socketrpc.StopSocketRequest{SocketId: idThree},
 	}, {
 		name: "stop with upper case",
 		args: []string{"stop", "ABCDEF01231"},
-		list: socketrpc.Socket_ListSockets_FullMethodName,
+		list: anySocket,
 		req:  &socketrpc.StopSocketRequest{SocketId: idOne},
 	}, {
 		name: "stop with 63 digits",
 		args: []string{"stop", idTwo[:63]},
-		list: socketrpc.Socket_ListSockets_FullMethodName,
+		list: anySocket,
 		req:  &socketrpc.StopSocketRequest{SocketId: idTwo},
 	}, {
 		name: "send",
 		args: []string{"send", pubkey, "--socket_id", "abcdef01232"},
-		list: socketrpc.Socket_ListSockets_FullMethodName,
+		list: anySocket,
 		req: &socketrpc.SendSocketRequest{
 			Pubkey:   pubkey,
 			SocketId: idTwo,
 		},
 	}, {
+		name: "stop one of another node",
+		args: []string{"stop", "55555555"},
+		list: anySocket,
+		req:  &socketrpc.StopSocketRequest{SocketId: idFar},
+	}, {
+		name: "send one of another node",
+		args: []string{
+			"send", pubkey, "--leg=1", "--socket_id", "55555555",
+		},
+		list: anySocket,
+		req: &socketrpc.SendSocketRequest{
+			Pubkey:   pubkey,
+			SocketId: idFar,
+			Leg:      1,
+		},
+	}, {
 		name: "start",
 		args: []string{"start", "--socket_id", "abcdef01232"},
-		list: socketrpc.Socket_ListSockets_FullMethodName,
+		list: sockets,
 		req:  &socketrpc.StartSocketRequest{SocketId: idTwo},
 	}, {
 		name: "accept",
 		args: []string{"accept", "abcdef01231"},
-		list: socketrpc.Socket_ListOffers_FullMethodName,
+		list: offers,
 		req:  &socketrpc.AcceptOfferRequest{Id: idOne},
 	}, {
 		name: "accept with one id of two nodes",
 		args: []string{"accept", "33333333"},
-		list: socketrpc.Socket_ListOffers_FullMethodName,
+		list: offers,
 		req:  &socketrpc.AcceptOfferRequest{Id: idThree},
 	}, {
 		name: "reject",
 		args: []string{"reject", "abcdef01232", "--reason", "no"},
-		list: socketrpc.Socket_ListOffers_FullMethodName,
+		list: offers,
 		req: &socketrpc.RejectOfferRequest{
 			Id:     idTwo,
 			Reason: "no",
@@ -109,12 +156,12 @@ func TestPrefix(t *testing.T) {
 	}, {
 		name: "withdraw an outgoing offer",
 		args: []string{"withdraw", "44444444"},
-		list: socketrpc.Socket_ListOffers_FullMethodName,
+		list: offers,
 		req:  &socketrpc.WithdrawOfferRequest{Id: idOut},
 	}, {
 		name: "withdraw an incoming offer",
 		args: []string{"withdraw", "33333333", "--reason", "over"},
-		list: socketrpc.Socket_ListOffers_FullMethodName,
+		list: offers,
 		req: &socketrpc.WithdrawOfferRequest{
 			Id:     idThree,
 			Reason: "over",
@@ -126,9 +173,11 @@ func TestPrefix(t *testing.T) {
 			res := server.runCLI(t, test.args...)
 			require.Equal(t, exitDone, res.code, res.stderr)
 
-			list := server.waitCall(t)
-			require.Equal(t, test.list, list.method)
-			require.Equal(t, 0, proto.Size(list.req))
+			for _, method := range test.list {
+				list := server.waitCall(t)
+				require.Equal(t, method, list.method)
+				require.Equal(t, 0, proto.Size(list.req))
+			}
 
 			got := server.waitCall(t)
 			require.Truef(t, proto.Equal(test.req, got.req),
@@ -169,6 +218,14 @@ func TestPrefixRefused(t *testing.T) {
 		stderr: "--socket_id: 2 sockets " + several + idOne + ", " +
 			idTwo,
 	}, {
+		name:   "start one of another node",
+		args:   []string{"start", "--socket_id=55555555"},
+		stderr: "--socket_id: no socket begins with 55555555",
+	}, {
+		name:   "stop not accepted",
+		args:   []string{"stop", "5555555556"},
+		stderr: "socket_id: no socket begins with 5555555556",
+	}, {
 		name:   "accept none",
 		args:   []string{"accept", "99999999"},
 		stderr: "id: no incoming offer begins with 99999999",
@@ -204,7 +261,12 @@ func TestPrefixRefused(t *testing.T) {
 				stderr: "[socketcli] " + test.stderr + "\n",
 			}, res)
 
-			server.waitCall(t)
+			// Only the lists are asked for.
+			got := server.waitCall(t)
+			if test.args[0] == "stop" || test.args[0] == "send" {
+				got = server.waitCall(t)
+			}
+			require.Contains(t, got.method, "/List")
 			server.noCall(t)
 		})
 	}
@@ -232,6 +294,13 @@ func TestPrefixListFails(t *testing.T) {
 			stderr: "[socketcli] " + stderr + text,
 		}, server.runCLI(t, strings.Fields(args)...))
 	}
+
+	// One of the two lists is not enough.
+	server.fail(socketrpc.Socket_ListSockets_FullMethodName, nil)
+	require.Equal(t, result{
+		code:   exitFailed,
+		stderr: "[socketcli] socket_id: list the offers" + text,
+	}, server.runCLI(t, "stop", "99999999"))
 }
 
 // TestShorten checks how many digits of ids are shown, and that each is taken

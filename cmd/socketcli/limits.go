@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,36 +22,89 @@ const (
 	pairsFlag       = "pairs"
 )
 
-// limitFlags returns the flags of the limits of a socket. The default of each
-// is an option of socketd.
+// limitText says how the help describes a limit of a socket.
+type limitText struct {
+	name, usage string
+
+	// option is socketd's option that has the default, without relay.
+	// before it.
+	option string
+
+	// zero is what 0 means, where that is allowed, and only is the protocol
+	// that has the limit, empty for both.
+	zero, only string
+}
+
+// limitTexts describe the limits of a socket.
+var limitTexts = []limitText{{
+	name: bandwidthFlag, option: "socketbandwidth",
+	usage: "how many `bytes` may pass in a second, in each direction, as " +
+		"in 12500k",
+	zero: "0 for no limit",
+}, {
+	name: packetsFlag, option: "socketpackets",
+	usage: "how many `packets` may pass in a second, in each direction",
+	zero:  "0 for no limit", only: "udp only",
+}, {
+	name: totalBytesFlag, option: "socketbytes",
+	usage: "after how many `bytes` in both directions the socket stops, " +
+		"as in 100G",
+	zero: "0 for no limit",
+}, {
+	name: idleTimeoutFlag, option: "idletimeout",
+	usage: "after how much `time` without traffic the socket stops, as " +
+		"in 10m",
+	zero: "0 for never",
+}, {
+	name: lifetimeFlag, option: "lifetime",
+	usage: "after how much `time` the socket stops, as in 24h",
+	zero:  "0 for never",
+}, {
+	name: pairsFlag, option: "maxpairs",
+	usage: "how `many` pairs of connections there may be",
+	zero:  "at most relay.maxpairs, which 0 stands for", only: "tcp only",
+}}
+
+// limitFlags returns the flags of the limits of a socket of this node. The
+// default of each is an option of socketd.
 func limitFlags() []cli.Flag {
-	flag := func(name, byDefault, usage string) cli.Flag {
-		return &cli.StringFlag{
-			Name:        name,
-			DefaultText: "socketd's relay." + byDefault,
-			Usage:       usage,
-		}
+	var flags []cli.Flag
+	for _, text := range limitTexts {
+		flags = append(flags, &cli.StringFlag{
+			Name:        text.name,
+			DefaultText: "socketd's relay." + text.option,
+			Usage: joinTexts(
+				text.usage, text.zero, text.only,
+			),
+		})
 	}
 
-	return []cli.Flag{
-		flag(bandwidthFlag, "socketbandwidth", "how many `bytes` may "+
-			"pass in a second, in each direction, as in 12500k; "+
-			"0 for no limit"),
-		flag(packetsFlag, "socketpackets", "how many `packets` may "+
-			"pass in a second, in each direction; 0 for no "+
-			"limit; udp only"),
-		flag(totalBytesFlag, "socketbytes", "after how many `bytes` "+
-			"in both directions the socket stops, as in 100G; 0 "+
-			"for no limit"),
-		flag(idleTimeoutFlag, "idletimeout", "after how much `time` "+
-			"without traffic the socket stops, as in 10m; 0 for "+
-			"never"),
-		flag(lifetimeFlag, "lifetime", "after how much `time` the "+
-			"socket stops, as in 24h; 0 for never"),
-		flag(pairsFlag, "maxpairs", "how `many` pairs of connections "+
-			"there may be, at most relay.maxpairs, which 0 stands "+
-			"for; tcp only"),
+	return flags
+}
+
+// askedLimitFlags returns the flags of the limits that another node is asked
+// for. It chooses those that are not set, and hosts without a limit for nobody.
+func askedLimitFlags() []cli.Flag {
+	var flags []cli.Flag
+	for _, text := range limitTexts {
+		flags = append(flags, &cli.StringFlag{
+			Name:        text.name,
+			DefaultText: hostChooses,
+			Usage:       joinTexts(text.usage, text.only),
+		})
 	}
+
+	return flags
+}
+
+// hostChooses is the default of what another node is asked for.
+const hostChooses = "the host's choice"
+
+// joinTexts returns the texts that are not empty, as one.
+func joinTexts(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool {
+		return text == ""
+	}), "; ")
 }
 
 // parseLimits returns the limits that the command line sets, or nil if it sets

@@ -21,12 +21,14 @@ func offersCommand() *cli.Command {
 		Description: strings.TrimSpace(`
 List the offers and requests that this node sent or received, oldest first,
 each with its state. On a terminal it is a table: the first digits of the
-id, which "socketcli accept" and the others take; the direction; the other
-node, the first digits of its public key and the alias that it gave itself;
-the state; how old the offer is; when it ends if it is not used; and what
-happens next. In a pipe or a file, and with --json, it is JSON, which has
-more: an incoming offer names the address and the ports at which clients
-reach the socket.
+id, which "socketcli accept" and the others take; the direction; whether it is
+an offer or a request, if there is a request; the other node, the first digits
+of its public key and the alias that it gave itself; the state; how old the
+offer is; when it ends if it is not used; and what happens next. Of an offer
+that passes a leg on there is the host as well, a third node: for an incoming
+one as the peer says, which this node cannot check. In a pipe or a file, and
+with --json, it is JSON, which has more: an incoming offer names the address
+and the ports at which clients reach the socket.
 
 Examples:
 
@@ -183,11 +185,12 @@ func withdrawCommand() *cli.Command {
 		Usage:     "Take an offer back, or end an accepted one.",
 		ArgsUsage: "<id>",
 		Description: strings.TrimSpace(`
-Take back an offer that this node sent, or end an accepted offer, whichever
-side sent it. It is named by its id or by 8 or more of its first digits. The
-other node is told, with the reason if one is given; if it is not connected,
-once it is. The token that the offer granted is over at once; the socket
-itself goes on, "socketcli stop" ends that.
+Take back an offer or a request that this node sent, or end an accepted offer,
+whichever side sent it. It is named by its id or by 8 or more of its first
+digits. The other node is told, with the reason if one is given; if it is not
+connected, once it is. The token that the offer granted is over at once; the
+socket itself goes on, "socketcli stop" ends that. But a socket that was hosted
+on a request ends with its offer.
 
 An offer that another node sent and that is not accepted is turned down with
 "socketcli reject".

@@ -24,6 +24,7 @@ var offerColumns = []column{
 	{title: "STATE"},
 	{title: "AGE"},
 	{title: "EXPIRES"},
+	{title: "HOST", optional: true, least: minPrefixDigits + 1},
 	{title: "LABEL", optional: true, most: nameColumns, least: 8},
 	{title: "NEXT", most: 70, least: 24},
 }
@@ -32,13 +33,14 @@ var offerColumns = []column{
 func offerTable(offers []*socketrpc.Offer, now time.Time) *table {
 	t := &table{columns: offerColumns, empty: "no offers"}
 
-	var ids, peers []string
+	// A host is shown with the digits that tell it from all peers.
+	var ids, nodes []string
 	for _, offer := range offers {
 		ids = append(ids, offer.GetId())
-		peers = append(peers, offer.GetPeerPubkey())
+		nodes = append(nodes, offer.GetPeerPubkey(), thirdHost(offer))
 	}
 	ids = shorten(ids)
-	peers = shorten(peers)
+	nodes = shorten(nodes)
 
 	// Only a request says what it is.
 	kinds := hasRequest(offers)
@@ -53,7 +55,7 @@ func offerTable(offers []*socketrpc.Offer, now time.Time) *table {
 		}
 
 		// A key can be looked up, an alias is what its node says.
-		peer := peers[i]
+		peer := nodes[2*i]
 		if alias := offer.GetPeerAlias(); alias != "" {
 			peer += " " + alias
 		}
@@ -62,12 +64,47 @@ func offerTable(offers []*socketrpc.Offer, now time.Time) *table {
 			ids[i], directionWord(offer.GetDirection()), kind,
 			peer, offer.GetState().String(),
 			age(offer.GetCreatedAt(), now), expiry(offer, now),
-			offer.GetLabel(), nextStep(offer),
+			hostWords(offer, nodes[2*i+1]), offer.GetLabel(),
+			nextStep(offer),
 		)
 	}
 
 	return t
 }
+
+// thirdHost returns the key of the node that hosts the socket of an offer if
+// that is neither the peer nor this node: the offer passes a leg on. It is
+// empty otherwise.
+func thirdHost(offer *socketrpc.Offer) string {
+	switch {
+	// That of a request is the node that is asked.
+	case offer.GetIsRequest():
+		return ""
+
+	case offer.GetDirection() == socketrpc.Offer_OUTGOING &&
+		offer.GetParentId() == "":
+
+		return ""
+
+	case offer.GetHostPubkey() == offer.GetPeerPubkey():
+		return ""
+	}
+
+	return offer.GetHostPubkey()
+}
+
+// hostWords returns what is known of the host of an offer's socket, whose key
+// is given cut. It is empty unless a leg was passed on.
+func hostWords(offer *socketrpc.Offer, host string) string {
+	if host == "" || offer.GetDirection() == socketrpc.Offer_OUTGOING {
+		return host
+	}
+
+	return host + asPeerSays
+}
+
+// asPeerSays follows what nobody but the peer vouches for.
+const asPeerSays = " (as the peer says)"
 
 // hasRequest returns whether one of the offers is a request.
 func hasRequest(offers []*socketrpc.Offer) bool {

@@ -55,9 +55,7 @@ func printEvent(cmd *cli.Command, event *socketrpc.Event) error {
 
 // printResponse writes a response to stdout as indented JSON.
 func printResponse(cmd *cli.Command, msg proto.Message) error {
-	return printJSON(cmd, msg, func(out *bytes.Buffer, raw []byte) error {
-		return json.Indent(out, raw, "", "    ")
-	})
+	return printJSON(cmd, msg, indent)
 }
 
 // printJSON writes a message to stdout as JSON that format lays out, and a
@@ -68,6 +66,29 @@ func printJSON(cmd *cli.Command, msg proto.Message, format layout) error {
 		return fmt.Errorf("encode the response: %w", err)
 	}
 
+	return printRaw(cmd, raw, format)
+}
+
+// printValue writes a value that is no message to stdout as printResponse
+// does.
+func printValue(cmd *cli.Command, value any) error {
+	var raw bytes.Buffer
+	encoder := json.NewEncoder(&raw)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return fmt.Errorf("encode the response: %w", err)
+	}
+
+	return printRaw(cmd, bytes.TrimSpace(raw.Bytes()), indent)
+}
+
+// indent lays JSON out for a person to read.
+func indent(out *bytes.Buffer, raw []byte) error {
+	return json.Indent(out, raw, "", "    ")
+}
+
+// printRaw writes JSON to stdout as format lays it out, and a newline.
+func printRaw(cmd *cli.Command, raw []byte, format layout) error {
 	var out bytes.Buffer
 	if err := format(&out, raw); err != nil {
 		return fmt.Errorf("format the response: %w", err)

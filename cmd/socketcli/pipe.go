@@ -81,9 +81,10 @@ Examples:
 			},
 			&cli.BoolFlag{
 				Name: allowPrivateFlag,
-				Usage: "use the address of an offer also if " +
-					"it is not a public one, or its port " +
-					"is below 1024; always so with " +
+				Usage: "use an address of an offer also if " +
+					"it is not a public one, is in a " +
+					"network of this machine, or its " +
+					"port is below 1024; always so with " +
 					"regtest and simnet",
 			},
 		},
@@ -204,18 +205,21 @@ func (t *pipeTarget) dialTCP(ctx context.Context) (*net.TCPConn, error) {
 	dialCtx, cancel := dialContext(ctx)
 	defer cancel()
 
-	if t.hasToken {
-		conn, err := relay.DialTCP(dialCtx, t.config())
-
-		return conn, t.explain(ctx, err)
-	}
-
-	var dialer net.Dialer
-	conn, err := dialer.DialTCP(
-		dialCtx, "tcp", netip.AddrPort{}, t.addr,
+	var (
+		conn *net.TCPConn
+		err  error
 	)
+	if t.hasToken {
+		conn, err = relay.DialTCP(dialCtx, t.config())
+	} else {
+		conn, err = relay.DialOpenTCP(dialCtx, t.addrs)
+	}
+	if err != nil {
+		return nil, t.explain(ctx, err)
+	}
+	t.addrs = []netip.AddrPort{conn.RemoteAddr().(*net.TCPAddr).AddrPort()}
 
-	return conn, t.explain(ctx, err)
+	return conn, nil
 }
 
 // dialUDP connects to the leg of a UDP socket, and makes it known there.
@@ -232,10 +236,7 @@ func (t *pipeTarget) dialUDP(ctx context.Context) (net.Conn, error) {
 		return conn, nil
 	}
 
-	var dialer net.Dialer
-	conn, err := dialer.DialUDP(
-		dialCtx, "udp", netip.AddrPort{}, t.addr,
-	)
+	conn, err := t.dialOpenUDP(dialCtx)
 	if err != nil {
 		return nil, t.explain(ctx, err)
 	}
@@ -247,10 +248,36 @@ func (t *pipeTarget) dialUDP(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
+// dialOpenUDP connects to the first address of an OPEN leg that this machine
+// has a way to. Nothing tells whether it works: such a leg answers nobody.
+func (t *pipeTarget) dialOpenUDP(ctx context.Context) (*net.UDPConn, error) {
+	var (
+		dialer net.Dialer
+		failed error
+	)
+	for _, addr := range t.addrs {
+		conn, err := dialer.DialUDP(ctx, "udp", netip.AddrPort{}, addr)
+		switch {
+		case err == nil:
+			t.addrs = []netip.AddrPort{addr}
+
+			return conn, nil
+
+		case failed == nil:
+			failed = err
+
+		default:
+			failed = fmt.Errorf("%w; %w", failed, err)
+		}
+	}
+
+	return nil, failed
+}
+
 // config returns how to bind to the leg.
 func (t *pipeTarget) config() relay.Config {
 	return relay.Config{
-		Addrs:  []netip.AddrPort{t.addr},
+		Addrs:  t.addrs,
 		Leg:    bind.Leg{SocketID: t.socketID, Num: uint8(t.leg)},
 		Token:  t.token,
 		Buffer: pipeBuffer,
@@ -271,7 +298,12 @@ func (t *pipeTarget) explain(ctx context.Context, err error) error {
 			"ended, or cannot be reached: %w", t.leg, t.name, err)
 
 	default:
-		return fmt.Errorf("leg %d of %s at %v: %w", t.leg, t.name,
-			t.addr, err)
+		addrs := make([]string, 0, len(t.addrs))
+		for _, addr := range t.addrs {
+			addrs = append(addrs, addr.String())
+		}
+
+		return fmt.Errorf("leg %d of %s at %s: %w", t.leg, t.name,
+			strings.Join(addrs, ", "), err)
 	}
 }

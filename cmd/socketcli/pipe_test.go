@@ -398,39 +398,3 @@ func TestPipeTarget(t *testing.T) {
 		})
 	}
 }
-
-// TestPipePrivate checks that no offer leads a program to this machine or the
-// network of its owner, or to a port that is not for this.
-func TestPipePrivate(t *testing.T) {
-	for addr, isGood := range map[string]bool{
-		"192.0.2.1:1024":          true,
-		"192.0.2.1:1023":          false,
-		"[2001:db8::1]:21000":     true,
-		"[2001:db8::1]:1023":      false,
-		"127.0.0.1:21000":         false,
-		"[::ffff:10.0.0.1]:21000": false,
-		"[::1]:21000":             false,
-		"10.0.0.1:21000":          false,
-		"192.168.1.1:21000":       false,
-		"169.254.1.1:21000":       false,
-		"[fe80::1]:21000":         false,
-		"[fd00::1]:21000":         false,
-		"0.0.0.0:21000":           false,
-		"224.0.0.1:21000":         false,
-		"255.255.255.255:21000":   false,
-	} {
-		require.Equal(t, isGood,
-			isPublic(netip.MustParseAddrPort(addr)), addr)
-	}
-
-	w := newPipeWorld(
-		t, "tcp", "open", netip.AddrPortFrom(loopback, 21000),
-	)
-	require.Equal(t, result{
-		code: exitFailed,
-		stderr: "[socketcli] offer " + pipeOffer + " names " +
-			"127.0.0.1:21000, which is no public address with a " +
-			"port of 1024 or more; --allow_private uses it all " +
-			"the same\n",
-	}, w.runCLI(t, "pipe", pipeOffer))
-}

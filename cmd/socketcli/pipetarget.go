@@ -11,10 +11,6 @@ import (
 	"github.com/socketd/socketd/socketrpc"
 )
 
-// lowestPort is the lowest port that an offer may name: no offer is to lead to
-// what else runs on a machine.
-const lowestPort = 1024
-
 // pipeMatch is an offer or a socket whose id, or whose socket's id, begins as
 // the argument does.
 type pipeMatch struct {
@@ -40,7 +36,11 @@ type pipeTarget struct {
 	name string
 
 	protocol string
-	addr     netip.AddrPort
+
+	// addrs are the addresses of the leg, in the order in which they are
+	// tried. Once one of them is in use it is the only one.
+	addrs []netip.AddrPort
+
 	leg      uint32
 	socketID [32]byte
 
@@ -141,7 +141,10 @@ func isUsable(offer *socketrpc.Offer) bool {
 
 // connection is what socketd says of a socket to whoever may use it.
 type connection struct {
-	ip, admission, socketID string
+	admission, socketID string
+
+	// ips are the host's addresses, the preferred one first.
+	ips []string
 
 	// ports and tokens are those of leg 1 and leg 2.
 	ports, tokens [2]string
@@ -179,11 +182,13 @@ func (c *client) pipeTarget(ctx context.Context, match *pipeMatch,
 		return nil, err
 	}
 
-	if match.isOffer && !opts.allowPrivate && !isPublic(target.addr) {
-		return nil, fmt.Errorf("%v names %v, which is no public "+
-			"address with a port of %d or more; --%s uses it all "+
-			"the same", match, target.addr, lowestPort,
-			allowPrivateFlag)
+	if match.isOffer {
+		target.addrs, err = offeredAddrs(
+			match, target.addrs, opts.allowPrivate,
+		)
+		if err != nil {
+			return nil, err
+		}
 	}
 
 	return target, nil
@@ -201,7 +206,7 @@ func (c *client) ownConnection(ctx context.Context,
 	}
 
 	return &connection{
-		ip:        resp.GetIp(),
+		ips:       allIPs(resp.GetIps(), resp.GetIp()),
 		admission: resp.GetAdmission(),
 		socketID:  resp.GetSocketId(),
 		ports:     [2]string{resp.GetPort1(), resp.GetPort2()},
@@ -222,7 +227,7 @@ func (c *client) offeredConnection(ctx context.Context,
 	offer := resp.GetOffer()
 
 	return &connection{
-		ip:        offer.GetIp(),
+		ips:       allIPs(offer.GetIps(), offer.GetIp()),
 		admission: offer.GetAdmission(),
 		socketID:  offer.GetSocketId(),
 		ports:     [2]string{offer.GetPort1(), offer.GetPort2()},
@@ -245,10 +250,16 @@ func (c *connection) target(match *pipeMatch, leg uint32) (*pipeTarget, error) {
 	}
 
 	var err error
-	t.addr, err = netip.ParseAddrPort(joinHostPort(c.ip, c.ports[leg-1]))
-	if err != nil || t.addr.Port() == 0 {
-		return nil, fmt.Errorf("%v has no address and port of leg %d: "+
-			"%q and %q", match, leg, c.ip, c.ports[leg-1])
+	for _, ip := range c.ips {
+		addr, err := netip.ParseAddrPort(
+			joinHostPort(ip, c.ports[leg-1]),
+		)
+		if err != nil || addr.Port() == 0 {
+			return nil, fmt.Errorf("%v has no address and port of "+
+				"leg %d: %q and %q", match, leg, ip,
+				c.ports[leg-1])
+		}
+		t.addrs = append(t.addrs, addr)
 	}
 
 	switch c.admission {
@@ -281,22 +292,4 @@ func (c *connection) target(match *pipeMatch, leg uint32) (*pipeTarget, error) {
 	t.socketID = [32]byte(id)
 
 	return t, nil
-}
-
-// joinHostPort returns an address and a port in one.
-func joinHostPort(ip, port string) string {
-	if strings.Contains(ip, ":") {
-		ip = "[" + ip + "]"
-	}
-
-	return ip + ":" + port
-}
-
-// isPublic tells whether an address is one that another node may lead this
-// machine to: nothing on it, or in the network of its owner.
-func isPublic(addr netip.AddrPort) bool {
-	ip := addr.Addr().Unmap()
-
-	return ip.IsGlobalUnicast() && !ip.IsPrivate() &&
-		addr.Port() >= lowestPort
 }

@@ -377,9 +377,9 @@ func TestPipeUDPEnds(t *testing.T) {
 	side := newUDPSide(t, loopback)
 	leg := bind.Leg{SocketID: [32]byte{1}, Num: 2}
 	target := &pipeTarget{
-		name: "offer x", protocol: protocolUDP, addr: side.addr(),
-		leg: 2, socketID: leg.SocketID, hasToken: true,
-		token: bind.Token{1},
+		name: "offer x", protocol: protocolUDP,
+		addrs: []netip.AddrPort{side.addr()}, leg: 2,
+		socketID: leg.SocketID, hasToken: true, token: bind.Token{1},
 	}
 	leg.Protocol = 1
 

@@ -53,7 +53,8 @@ func newApp(stdout, stderr io.Writer) *cli.Command {
 		Usage: "control plane for your socketd",
 		Description: strings.TrimSpace(`
 socketcli talks to a running socketd: it starts sockets on this node, offers
-them to other Lightning nodes, and shows what became of them.
+them to other Lightning nodes or asks those to host, and shows what became of
+it.
 
 The response is printed as JSON on stdout, an error in words on stderr. The
 exit code is 0 when the call was done, 1 when it was refused or failed, and
@@ -73,6 +74,11 @@ Example: A starts a socket and sends it to B, B sees the offer and accepts:
     A$ socketcli send <pubkey of B>
     B$ socketcli offers --pending_only
     B$ socketcli accept <id>
+
+A and B, which both cannot host, meet on R:
+
+    A$ socketcli meet <pubkey of B> --via <pubkey of R>
+    B$ socketcli accept <id>
 `),
 		Version:      versionText(),
 		Writer:       stdout,
@@ -90,6 +96,8 @@ Example: A starts a socket and sends it to B, B sees the offer and accepts:
 			acceptCommand(),
 			rejectCommand(),
 			withdrawCommand(),
+			meetCommand(),
+			policyCommand(),
 			eventsCommand(),
 			getInfoCommand(),
 		},

@@ -56,6 +56,10 @@ type testServer struct {
 	// live says that SubscribeEvents tells when it is live.
 	live bool
 
+	// passedOn is the id of what passes a leg on. Everything else that is
+	// sent has the one of the response that a test sets.
+	passedOn string
+
 	// events is what SubscribeEvents sends. The stream ends when it is
 	// closed.
 	events chan *socketrpc.Event
@@ -67,6 +71,7 @@ type testServer struct {
 	responses map[string]proto.Message
 	errs      map[string]error
 	hangs     map[string]bool
+	gates     map[string]chan struct{}
 }
 
 // newTestServer starts a server that is stopped when the test ends.
@@ -80,6 +85,7 @@ func newTestServer(t *testing.T) *testServer {
 		responses: make(map[string]proto.Message),
 		errs:      make(map[string]error),
 		hangs:     make(map[string]bool),
+		gates:     make(map[string]chan struct{}),
 	}
 
 	networkDir := filepath.Join(s.dir, "mainnet")
@@ -197,6 +203,17 @@ func (s *testServer) hang(method string) {
 	s.hangs[method] = true
 }
 
+// gate makes a method answer only when the returned function is called.
+func (s *testServer) gate(method string) (open func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	gate := make(chan struct{})
+	s.gates[method] = gate
+
+	return func() { close(gate) }
+}
+
 // waitCall returns the next call that arrived.
 func (s *testServer) waitCall(t *testing.T) call {
 	t.Helper()
@@ -244,6 +261,7 @@ func (s *testServer) unary(ctx context.Context, req any,
 	// Whoever waits for the call may change the answer from here on.
 	s.mu.Lock()
 	err, hangs := s.errs[info.FullMethod], s.hangs[info.FullMethod]
+	gate := s.gates[info.FullMethod]
 	s.mu.Unlock()
 
 	s.record(ctx, info.FullMethod, req.(proto.Message))
@@ -256,6 +274,13 @@ func (s *testServer) unary(ctx context.Context, req any,
 
 	case err != nil:
 		return nil, err
+	}
+
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
 	}
 
 	return handler(ctx, req)
@@ -273,9 +298,14 @@ func answer[T any](s *testServer, method string) (*T, error) {
 	return new(T), nil
 }
 
-func (s *testServer) SendSocket(context.Context,
-	*socketrpc.SendSocketRequest) (*socketrpc.SendSocketResponse, error) {
-	// The interceptor has the request.
+func (s *testServer) SendSocket(_ context.Context,
+	req *socketrpc.SendSocketRequest) (*socketrpc.SendSocketResponse,
+	error) {
+
+	if s.passedOn != "" && req.GetSocketId() != "" {
+		return &socketrpc.SendSocketResponse{Id: s.passedOn}, nil
+	}
+
 	return answer[socketrpc.SendSocketResponse](
 		s, socketrpc.Socket_SendSocket_FullMethodName,
 	)
@@ -343,6 +373,23 @@ func (s *testServer) GetInfo(context.Context,
 	// The interceptor has the request.
 	return answer[socketrpc.GetInfoResponse](
 		s, socketrpc.Socket_GetInfo_FullMethodName,
+	)
+}
+
+func (s *testServer) GetPolicy(context.Context,
+	*socketrpc.GetPolicyRequest) (*socketrpc.GetPolicyResponse, error) {
+	// The interceptor has the request.
+	return answer[socketrpc.GetPolicyResponse](
+		s, socketrpc.Socket_GetPolicy_FullMethodName,
+	)
+}
+
+func (s *testServer) UpdatePolicy(context.Context,
+	*socketrpc.UpdatePolicyRequest) (*socketrpc.UpdatePolicyResponse,
+	error) {
+	// The interceptor has the request.
+	return answer[socketrpc.UpdatePolicyResponse](
+		s, socketrpc.Socket_UpdatePolicy_FullMethodName,
 	)
 }
 

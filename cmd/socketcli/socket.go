@@ -49,19 +49,19 @@ Examples:
 `),
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{
-				Name:        "protocol",
-				DefaultText: "udp",
+				Name:        protocolFlag,
+				DefaultText: protocolUDP,
 				Usage: "the `protocol` to relay, udp " +
 					"or tcp",
 			},
 			&cli.StringFlag{
-				Name: "label",
+				Name: labelFlag,
 				Usage: "a `name` for the socket, at most 64 " +
 					"characters; offers of it carry it",
 			},
 			&cli.StringFlag{
-				Name:        "admission",
-				DefaultText: "token",
+				Name:        admissionFlag,
+				DefaultText: admissionToken,
 				Usage: "`who` may be a client: token, who " +
 					"proves to hold the leg's token, or " +
 					"open, who comes first",
@@ -130,9 +130,9 @@ func startRequest(cmd *cli.Command) (*socketrpc.StartSocketRequest, error) {
 		name  string
 		field *string
 	}{
-		{"protocol", &req.Protocol},
-		{"label", &req.Label},
-		{"admission", &req.Admission},
+		{protocolFlag, &req.Protocol},
+		{labelFlag, &req.Label},
+		{admissionFlag, &req.Admission},
 		{socketIDFlag, &req.SocketId},
 	} {
 		var err error
@@ -168,12 +168,16 @@ func stopCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "stop",
 		Category:  categorySockets,
-		Usage:     "Stop a socket of this node.",
+		Usage:     "Stop a socket.",
 		ArgsUsage: "[socket_id]",
 		Description: strings.TrimSpace(`
 Without an argument, stop the default socket, and succeed if there is none.
 With the id of a socket, or 8 or more of its first digits, stop that one.
 Its two ports are closed at once.
+
+The socket may also be one that another node hosts and whose offer this node has
+accepted. Then the offer ends, and whatever this node passed on of it; and the
+host stops the socket if it was this node that asked for it.
 
 Examples:
 
@@ -208,7 +212,7 @@ func stopSocket(ctx context.Context, cmd *cli.Command) error {
 	}
 	defer client.close()
 
-	id, err := client.resolveSocket(ctx, name, prefix)
+	id, err := client.resolveAnySocket(ctx, name, prefix)
 	if err != nil {
 		return err
 	}
@@ -233,11 +237,12 @@ func listCommand() *cli.Command {
 List every socket that has not ended, oldest first. On a terminal it is a
 table: the first digits of the id, which other commands take; protocol and
 admission; the address and the port of each leg; which legs have a client;
-how much passed, both directions together; how old it is, when it ends, and
-its state. In a pipe or a file, and with --json, it is JSON, which has more:
-the limits, the client that each leg is pinned to, what passed in each
-direction, and what was dropped and why; of a TCP socket also how many
-connections there are and were. Tokens are not shown: "socketcli start
+how much passed, both directions together; how old it is, and when it ends; the
+node that it is counted against, "hosted" before it if the socket was opened on
+a request of that node; and its state. In a pipe or a file, and with --json, it
+is JSON, which has more: the limits, the client that each leg is pinned to, what
+passed in each direction, and what was dropped and why; of a TCP socket also how
+many connections there are and were. Tokens are not shown: "socketcli start
 --socket_id" does that.
 
 Examples:

@@ -19,6 +19,7 @@ var socketColumns = []column{
 	{title: "PASSED"},
 	{title: "AGE"},
 	{title: "EXPIRES"},
+	{title: "FOR", optional: true},
 	{title: "LABEL", optional: true, most: nameColumns, least: 8},
 	{title: "STATE"},
 	{title: "REASON", optional: true, most: 70, least: 20},
@@ -28,11 +29,13 @@ var socketColumns = []column{
 func socketTable(sockets []*socketrpc.SocketInfo, now time.Time) *table {
 	t := &table{columns: socketColumns, empty: "no sockets"}
 
-	var ids []string
+	var ids, peers []string
 	for _, socket := range sockets {
 		ids = append(ids, socket.GetSocketId())
+		peers = append(peers, socket.GetPeerPubkey())
 	}
 	ids = shorten(ids)
+	peers = shorten(peers)
 
 	for i, socket := range sockets {
 		leg1, leg2 := socket.GetLeg1(), socket.GetLeg2()
@@ -42,8 +45,9 @@ func socketTable(sockets []*socketrpc.SocketInfo, now time.Time) *table {
 			leg1.GetPort(), leg2.GetPort(), clientsOf(leg1, leg2),
 			byteCount(leg1.GetBytesOut()+leg2.GetBytesOut()),
 			age(socket.GetCreatedAt(), now),
-			socketEnd(socket, now), socket.GetLabel(),
-			socket.GetState().String(), socket.GetReason(),
+			socketEnd(socket, now), socketFor(socket, peers[i]),
+			socket.GetLabel(), socket.GetState().String(),
+			socket.GetReason(),
 		)
 	}
 
@@ -59,6 +63,16 @@ func socketType(socket *socketrpc.SocketInfo) string {
 	}
 
 	return text
+}
+
+// socketFor returns the node that a socket is counted against, whose key is
+// given cut, and whether the socket is hosted on a request of it.
+func socketFor(socket *socketrpc.SocketInfo, peer string) string {
+	if socket.GetRequestId() != "" {
+		return "hosted " + peer
+	}
+
+	return peer
 }
 
 // clientsOf returns which legs of a socket have a client.

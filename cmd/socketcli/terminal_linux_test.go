@@ -218,6 +218,22 @@ func TestTerminalEvents(t *testing.T) {
 	require.Contains(t, line, `"cursor":"41"`)
 }
 
+// TestMeetTerminal checks that nothing a terminal obeys comes through.
+func TestMeetTerminal(t *testing.T) {
+	server := newTestServer(t)
+	server.live = true
+	server.events <- &socketrpc.Event{
+		Type:   socketrpc.Event_REQUEST_REJECTED,
+		Reason: hostile,
+	}
+	code, screen := server.runTerminal(
+		t, 80, "meet", pubkey, "--via", hostR,
+	)
+	require.Equal(t, exitFailed, code)
+	requireSafe(t, screen)
+	require.Contains(t, screen, `was turned down: \u001b[2J\u202eevil`)
+}
+
 // TestProgramTerminal checks that the program itself looks at its stdout.
 func TestProgramTerminal(t *testing.T) {
 	server := newTestServer(t)

@@ -147,6 +147,75 @@ func TestUsageErrors(t *testing.T) {
 			"and --since cannot both be given (see socketcli " +
 			"events --help)"},
 
+		// Requests.
+		{[]string{"send", pubkey, "--both_legs", "--leg=2"}, "--leg " +
+			"and --both_legs cannot both be given"},
+		{[]string{"send", pubkey, "--both_legs=x"}, `invalid value ` +
+			`"x" for flag -both_legs`},
+		{[]string{"send", pubkey, "--mode=request", "--socket_id=" +
+			idA}, "--socket_id: a request asks for a socket"},
+		{[]string{"send", pubkey, "--mode=offer", "--protocol=tcp",
+			"--lifetime=1h"}, "--protocol, --lifetime: only for " +
+			"a request, and --mode says offer"},
+		{[]string{"send", pubkey, "--socket_id=" + idA, "--label=x"},
+			"--label: only for a request, and --socket_id names"},
+		{[]string{"send", pubkey, "--protocol="}, "--protocol: the " +
+			"value is empty"},
+		{[]string{"send", pubkey, "--label="}, "--label: the value"},
+		{[]string{"send", pubkey, "--admission="}, "--admission: the"},
+		{[]string{"send", pubkey, "--lifetime=1"}, `--lifetime: "1" ` +
+			"is not a time of whole seconds"},
+		{[]string{"meet"}, "missing argument <pubkey>"},
+		{[]string{"meet", pubkey, "x"}, `unexpected argument "x"`},
+		{[]string{"meet", pubkey}, "missing --via: the public key of " +
+			"the node that is to host (see socketcli meet --help)"},
+		{[]string{"meet", pubkey, "--via="}, "--via: the value"},
+		{[]string{"meet", "xy", "--via", peerB}, `pubkey: "xy" is ` +
+			"not hex"},
+		{[]string{"meet", pubkey[1:], "--via", peerB}, "has 65 " +
+			"digits, and a public key 66"},
+		{[]string{"meet", pubkey, "--via", peerB + "00"}, "--via: "},
+		{[]string{"meet", pubkey, "--via", "04" + peerB[2:]},
+			"begins with neither 02 nor 03"},
+		{[]string{"meet", pubkey, "--via", strings.ToUpper(pubkey)},
+			"--via: it is the node to meet"},
+		{[]string{"meet", pubkey, "--via", peerB, "--timeout="},
+			"--timeout: the value"},
+		{[]string{"meet", pubkey, "--via", peerB, "--timeout=5"},
+			`--timeout: "5" is not a duration of a second`},
+		{[]string{"meet", pubkey, "--via", peerB, "--timeout=999ms"},
+			`--timeout: "999ms"`},
+		{[]string{"meet", pubkey, "--via", peerB, "--timeout=169h"},
+			`--timeout: "169h"`},
+		{[]string{"meet", pubkey, "--via", peerB, "--label="},
+			"--label: the value"},
+		{[]string{"meet", pubkey, "--via", peerB, "--bandwidth=x"},
+			`--bandwidth: "x" is not`},
+
+		// The policy.
+		{[]string{"policy", "x"}, `unexpected argument "x"`},
+		{[]string{"policy", "--allow_requests="}, "--allow_requests: " +
+			"a value is empty; none is for nobody"},
+		{[]string{"policy", "--allow_requests=channel,"},
+			"--allow_requests: a value is empty"},
+		{[]string{"policy", "--open_for=,"}, "--open_for: a value"},
+		{[]string{"policy", "--open_for=" + pubkey, "--open_for="},
+			"--open_for: a value is empty"},
+		{[]string{"policy", "--max_hosted=-1"}, `--max_hosted: "-1" ` +
+			"is not a whole number of sockets"},
+		{[]string{"policy", "--max_hosted="}, "--max_hosted: the"},
+		{[]string{"policy", "--max_per_node=4294967296"},
+			"--max_per_node: "},
+		{[]string{"policy", "--max_lifetime=1d"}, "--max_lifetime: " +
+			`"1d" is not a time of whole seconds`},
+		{[]string{"policy", "--max_bandwidth=fast"},
+			`--max_bandwidth: "fast" is not`},
+		{[]string{"policy", "--node_bandwidth="}, "--node_bandwidth: "},
+		{[]string{"policy", "--total_bandwidth=1.5G"},
+			`--total_bandwidth: "1.5G" is not`},
+		{[]string{"policy", "--reset", "--max_hosted=1"}, "--reset " +
+			"and --max_hosted cannot both be given"},
+
 		// Global flags.
 		{[]string{"list", "--json=x"}, `invalid value "x" for flag ` +
 			"-json"},

@@ -197,6 +197,71 @@ func TestOfferTable(t *testing.T) {
 	}
 }
 
+// TestOfferTableHost checks that the host of a socket is shown where it is a
+// third node, and that it is said who says so.
+func TestOfferTableHost(t *testing.T) {
+	t.Parallel()
+
+	now := time.Unix(1_700_000_000, 0)
+	offers := []*socketrpc.Offer{{
+		// One that is passed on to this node.
+		Id:         idOne,
+		State:      socketrpc.Offer_PENDING,
+		PeerPubkey: pubkey,
+		PeerAlias:  "alice",
+		HostPubkey: peerB,
+		Label:      hostile,
+		CreatedAt:  now.Unix(),
+		ExpiresAt:  now.Unix() + 60,
+		Next:       "waits for your decision",
+	}, {
+		// One of the host.
+		Id:         idThree,
+		State:      socketrpc.Offer_ACCEPTED,
+		PeerPubkey: peerB,
+		HostPubkey: peerB,
+		CreatedAt:  now.Unix(),
+	}, {
+		// One that this node passes on.
+		Id:         idOut,
+		Direction:  socketrpc.Offer_OUTGOING,
+		State:      socketrpc.Offer_SENT,
+		PeerPubkey: pubkey,
+		HostPubkey: peerB,
+		ParentId:   idThree,
+		CreatedAt:  now.Unix(),
+		ExpiresAt:  now.Unix() + 60,
+	}, {
+		// One of this node's own.
+		Id:         idA,
+		Direction:  socketrpc.Offer_OUTGOING,
+		State:      socketrpc.Offer_ACCEPTED,
+		PeerPubkey: pubkey,
+		HostPubkey: "03" + pubkey[2:],
+		CreatedAt:  now.Unix(),
+	}}
+	require.Equal(t, ""+
+		"ID        DIR  PEER              STATE     AGE  EXPIRES  "+
+		"HOST                           LABEL                 "+
+		"NEXT\n"+
+		"abcdef01  in   02abababab alice  PENDING   0s   in 60s   "+
+		"02abababac (as the peer says)  \\u001b[2J\\u202eevil…  "+
+		"waits for your decision\n"+
+		"33333333  in   02abababac        ACCEPTED  0s   -        "+
+		"-                              -                     -\n"+
+		"44444444  out  02abababab        SENT      0s   in 60s   "+
+		"02abababac                     -                     -\n"+
+		"0a0a0a0a  out  02abababab        ACCEPTED  0s   -        "+
+		"-                              -                     -\n",
+		offerTable(offers, now).render(0))
+
+	// The host of a request is the node that is asked.
+	request := &socketrpc.Offer{
+		IsRequest: true, PeerPubkey: pubkey, HostPubkey: peerB,
+	}
+	require.Empty(t, thirdHost(request))
+}
+
 // TestSocketTable checks the table of sockets.
 func TestSocketTable(t *testing.T) {
 	t.Parallel()
@@ -205,6 +270,19 @@ func TestSocketTable(t *testing.T) {
 	require.Equal(t, socketsTable,
 		socketTable(testSockets(now), now).render(0))
 	require.Equal(t, "no sockets\n", socketTable(nil, now).render(0))
+
+	// Whom they are for.
+	sockets := testSockets(now)
+	sockets[0].PeerPubkey = pubkey
+	sockets[1].PeerPubkey, sockets[1].RequestId = peerB, idA
+	table := socketTable(sockets, now).render(0)
+	for _, text := range []string{
+		"EXPIRES  FOR                LABEL",
+		"never    02abababab         -",
+		"in 3h    hosted 02abababac  \\u001b[2J",
+	} {
+		require.Contains(t, table, text)
+	}
 
 	socket := testSockets(now)[1]
 	leg1, leg2 := socket.GetLeg1(), socket.GetLeg2()
@@ -280,6 +358,46 @@ func TestEventLine(t *testing.T) {
 		line: `2023-11-14 23:13:20  42  LIMIT  socket_id=abcdef01 ` +
 			`reason=packets leg=1 limit=packets`,
 	}, {
+		name: "an offer that is passed on",
+		event: &socketrpc.Event{
+			Id:         idA,
+			FromPubkey: pubkey,
+			Data: []byte(`{"ip":"192.0.2.1","ips":["192.0.2.1",` +
+				`"2001:db8::1"],"none":[],"host_pubkey":"` +
+				peerB + `","parent_id":"` + idB + `"}`),
+			Type:   socketrpc.Event_OFFER_RECEIVED,
+			Cursor: 43,
+		},
+		line: `1970-01-01 01:00:00  43  OFFER_RECEIVED  ` +
+			`id=0a0a0a0a from_pubkey=02ababab ip=192.0.2.1 ` +
+			`ips="192.0.2.1,2001:db8::1" host_pubkey="02ababab ` +
+			`(as the peer says)" parent_id=0b0b0b0b`,
+	}, {
+		name: "an offer of the host",
+		event: &socketrpc.Event{
+			Id:         idA,
+			FromPubkey: pubkey,
+			Data: []byte(`{"ip":"192.0.2.1","ips":["192.0.2.1"],` +
+				`"host_pubkey":"` + pubkey + `"}`),
+			Type: socketrpc.Event_OFFER_RECEIVED,
+		},
+		line: `1970-01-01 01:00:00  0  OFFER_RECEIVED  id=0a0a0a0a ` +
+			`from_pubkey=02ababab ip=192.0.2.1 ` +
+			`host_pubkey=02ababab`,
+	}, {
+		name: "what this node passes on",
+		event: &socketrpc.Event{
+			Id:         idA,
+			ReplyToId:  idB,
+			FromPubkey: pubkey,
+			Data: []byte(`{"host_pubkey":"` + peerB +
+				`"}`),
+			Type: socketrpc.Event_OFFER_ACCEPTED,
+		},
+		line: `1970-01-01 01:00:00  0  OFFER_ACCEPTED  id=0a0a0a0a ` +
+			`reply_to_id=0b0b0b0b from_pubkey=02ababab ` +
+			`host_pubkey=02ababab`,
+	}, {
 		name: "nothing but a type",
 		event: &socketrpc.Event{
 			Type: socketrpc.Event_SOCKET_STOPPED,
@@ -303,6 +421,20 @@ func TestEventLine(t *testing.T) {
 		},
 		line: `1970-01-01 01:00:00  0  UNKNOWN  data="{\"deep\":` +
 			`{\"a\":1}}"`,
+	}, {
+		name: "a list of what is not plain",
+		event: &socketrpc.Event{
+			Data: []byte(`{"a":[[1]]}`),
+		},
+		line: `1970-01-01 01:00:00  0  UNKNOWN  data="{\"a\":` +
+			`[[1]]}"`,
+	}, {
+		name: "a list that does not end",
+		event: &socketrpc.Event{
+			Data: []byte(`{"a":[1`),
+		},
+		line: `1970-01-01 01:00:00  0  UNKNOWN  data="{\"a\":` +
+			`[1"`,
 	}, {
 		name: "data that is no JSON",
 		event: &socketrpc.Event{

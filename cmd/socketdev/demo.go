@@ -52,7 +52,8 @@ func (p *program) demo(ctx context.Context, cmd *cli.Command) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, demoTimeout, errTooSlow)
 	defer cancel()
 
-	err = p.withLab(ctx, cmd, minNodes, func(ctx context.Context,
+	cfg := labConfig{nodes: minNodes}
+	err = p.withLab(ctx, cmd, cfg, func(ctx context.Context,
 		l *lab) error {
 
 		d := newDemo(p.stdout, l, self)

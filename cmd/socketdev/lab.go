@@ -17,6 +17,16 @@ import (
 // idle machine.
 const startTimeout = time.Minute
 
+// labConfig says what kind of network is started.
+type labConfig struct {
+	// nodes is how many nodes there are.
+	nodes int
+
+	// channel gives all of them a chain, and the first two a channel with
+	// each other.
+	channel bool
+}
+
 // lab is a running network in a directory. It is immutable.
 type lab struct {
 	*regtest.Network
@@ -25,6 +35,9 @@ type lab struct {
 	binDir string
 	dir    string
 
+	// hasChannel tells that the first two nodes have a channel.
+	hasChannel bool
+
 	// took is how long the start took.
 	took time.Duration
 }
@@ -32,7 +45,7 @@ type lab struct {
 // withLab starts a network of nodes that are all peers, calls use, and takes
 // everything down again: the network, and the directory if it is a temporary
 // one.
-func (p *program) withLab(ctx context.Context, cmd *cli.Command, nodes int,
+func (p *program) withLab(ctx context.Context, cmd *cli.Command, cfg labConfig,
 	use func(context.Context, *lab) error) (err error) {
 
 	programs, err := binDir(cmd)
@@ -52,11 +65,15 @@ func (p *program) withLab(ctx context.Context, cmd *cli.Command, nodes int,
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
-	network, err := regtest.StartNetwork(startCtx, regtest.NetworkConfig{
+	networkCfg := regtest.NetworkConfig{
 		BinDir: programs,
 		Dir:    dir,
-		Nodes:  nodes,
-	})
+		Nodes:  cfg.nodes,
+	}
+	if cfg.channel {
+		networkCfg.ChainNodes = cfg.nodes
+	}
+	network, err := regtest.StartNetwork(startCtx, networkCfg)
 	if err != nil {
 		return fmt.Errorf("start the network: %w", err)
 	}
@@ -67,13 +84,36 @@ func (p *program) withLab(ctx context.Context, cmd *cli.Command, nodes int,
 	if err := network.ConnectAll(startCtx); err != nil {
 		return err
 	}
+	if cfg.channel {
+		if err := openChannel(startCtx, network); err != nil {
+			return err
+		}
+	}
 
 	return use(ctx, &lab{
-		Network: network,
-		binDir:  programs,
-		dir:     dir,
-		took:    time.Since(begin),
+		Network:    network,
+		binDir:     programs,
+		dir:        dir,
+		hasChannel: cfg.channel,
+		took:       time.Since(begin),
 	})
+}
+
+// openChannel opens a channel between the first two nodes. Their socketds ask
+// for the channels when they start and once a minute: they are started again,
+// so that they know this one.
+func openChannel(ctx context.Context, network *regtest.Network) error {
+	if err := network.OpenChannel(ctx, 0, 1); err != nil {
+		return err
+	}
+
+	for _, node := range network.Nodes[:2] {
+		if err := node.Socketd.Restart(ctx); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // workDir returns the directory that takes everything, as an absolute path: the
@@ -117,6 +157,11 @@ func (l *lab) socketcli(node *regtest.Node) []string {
 // lncli returns the command that calls a node's lnd.
 func (l *lab) lncli(node *regtest.Node) []string {
 	return append([]string{l.program("lncli")}, node.Lnd.CLIArgs()...)
+}
+
+// btcctl returns the command that calls the chain.
+func (l *lab) btcctl() []string {
+	return append([]string{l.program("btcctl")}, l.Btcd.CLIArgs()...)
 }
 
 // suffix is what tells a node's commands and files from those of others.

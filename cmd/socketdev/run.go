@@ -127,9 +127,9 @@ func (p *program) app() *cli.Command {
 		Name:  "socketdev",
 		Usage: "a private Lightning network with socketds",
 		Description: strings.TrimSpace(`
-socketdev runs lnd nodes without a chain on this machine, a socketd beside
-each, and connects them. Nothing of it can be reached from other machines, and
-nothing of it is left when it ends.
+socketdev runs lnd nodes on this machine, a socketd beside each, and connects
+them. Nothing of it can be reached from other machines, and nothing of it is
+left when it ends.
 
     $ socketdev demo    show a socket at work, from its start to its end
     $ socketdev up      run a network to play with, until ^C

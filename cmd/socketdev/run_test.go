@@ -101,6 +101,7 @@ func TestHelp(t *testing.T) {
 	code, stdout, _ := runProgram(nil, "up", "--help")
 	require.Equal(t, exitDone, code)
 	require.Contains(t, stdout, "--nodes")
+	require.Contains(t, stdout, "--channel")
 }
 
 // TestNoPrograms checks the error of a network that cannot start, and that a
@@ -130,14 +131,20 @@ func TestNoPrograms(t *testing.T) {
 		require.DirExists(t, given)
 	}
 
+	code, _, stderr := runProgram(
+		nil, "up", "--channel", "--bindir", empty,
+	)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "start btcd")
+
 	// By default the programs are beside this one, and there are none.
-	_, _, stderr := runProgram(nil, "up")
+	_, _, stderr = runProgram(nil, "up")
 	require.Contains(t, stderr, filepath.Join(
 		filepath.Dir(os.Args[0]), "lnd",
 	))
 
 	t.Setenv("TMPDIR", filepath.Join(temp, "none"))
-	code, _, stderr := runProgram(nil, "demo", "--bindir", empty)
+	code, _, stderr = runProgram(nil, "demo", "--bindir", empty)
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "make a directory")
 }
@@ -197,14 +204,14 @@ func TestShellJoin(t *testing.T) {
 	require.Equal(t, "plain", shellQuote("plain"))
 }
 
-// TestGuide checks that a shell takes what up prints, and what it learns.
-func TestGuide(t *testing.T) {
+// guideLab returns a network that was never started.
+func guideLab(names ...string) *lab {
 	l := &lab{
 		Network: &regtest.Network{},
 		binDir:  "/path with/bin",
 		dir:     "/net",
 	}
-	for _, name := range []string{"A", "B", "C"} {
+	for _, name := range names {
 		l.Nodes = append(l.Nodes, &regtest.Node{
 			Name: name,
 			Lnd:  &regtest.Lnd{},
@@ -213,6 +220,14 @@ func TestGuide(t *testing.T) {
 			}),
 		})
 	}
+
+	return l
+}
+
+// runGuide has a shell take the definitions of a guide, run a script, and
+// returns the lines that it prints.
+func runGuide(t *testing.T, l *lab, script string) []string {
+	t.Helper()
 
 	var definitions []string
 	for line := range strings.Lines(guide(l)) {
@@ -224,17 +239,24 @@ func TestGuide(t *testing.T) {
 	}
 
 	out, err := exec.CommandContext(
-		t.Context(), "sh", "-ec", strings.Join(definitions, "")+`
-			echo "$MACAROON_A"
-			echo "$TLSCERT_B"
-			echo "$REST_C"
-			alias socketcli-c
-			alias lncli-a
-		`,
+		t.Context(), "sh", "-ec",
+		strings.Join(definitions, "")+script,
 	).Output()
 	require.NoError(t, err)
 
-	lines := strings.Split(string(out), "\n")
+	return strings.Split(string(out), "\n")
+}
+
+// TestGuide checks that a shell takes what up prints, and what it learns.
+func TestGuide(t *testing.T) {
+	l := guideLab("A", "B", "C")
+	lines := runGuide(t, l, `
+		echo "$MACAROON_A"
+		echo "$TLSCERT_B"
+		echo "$REST_C"
+		alias socketcli-c
+		alias lncli-a
+	`)
 	require.Equal(t, "/it's/A/regtest/socket.macaroon", lines[0])
 	require.Equal(t, "/it's/B/regtest/tls.cert", lines[1])
 	require.Equal(t, "https://127.0.0.1:0", lines[2])
@@ -242,4 +264,29 @@ func TestGuide(t *testing.T) {
 	require.Contains(t, lines[4], "/path with/bin/lncli")
 	require.Contains(t, guide(l), "socketcli-a send $PUBKEY_B")
 	require.Contains(t, guide(l), "\nsocketcli-b pipe <socket_id> ")
+	require.NotContains(t, guide(l), "channel")
+	require.NotContains(t, guide(l), "btcctl")
+}
+
+// TestChannelGuide checks what up prints of a channel, and that it speaks of a
+// node without one only if there is one.
+func TestChannelGuide(t *testing.T) {
+	l := guideLab("A", "B")
+	l.Btcd, l.hasChannel = &regtest.Btcd{}, true
+	require.Contains(t, guide(l), "A and B have a channel")
+	require.Contains(
+		t, guide(l), "\nsocketcli-b send --mode request $PUBKEY_A\n",
+	)
+	require.NotContains(t, guide(l), "has no channel")
+
+	l.Nodes = guideLab("A", "B", "C").Nodes
+	require.Contains(t, guide(l), "C has no channel with A")
+	require.Contains(
+		t, guide(l), "\nsocketcli-c send --mode request $PUBKEY_A\n",
+	)
+	require.Contains(t, runGuide(t, l, "alias btcctl")[0],
+		"/path with/bin/btcctl")
+	require.True(t, strings.HasSuffix(
+		guide(l), "\n\n# ^C takes everything down.\n",
+	))
 }

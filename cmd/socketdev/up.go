@@ -28,16 +28,30 @@ Start lnd nodes without a chain, a socketd beside each, and make all of them
 peers. Then print the commands that talk to them. ^C takes everything down, a
 second ^C at once.
 
-Example:
+With --channel the nodes have a chain, that of a btcd of their own, and A and B
+have a channel with each other; C and further nodes have none. So one can see
+what a node allows those it has a channel with, and nobody else. It takes a few
+seconds more.
+
+Examples:
 
     $ socketdev up --nodes 3
+    $ socketdev up --nodes 3 --channel
 `),
-		Flags: append(placeFlags(), &cli.IntFlag{
-			Name:  "nodes",
-			Value: minNodes,
-			Usage: fmt.Sprintf("the `number` of nodes, %d to %d",
-				minNodes, maxNodes),
-		}),
+		Flags: append(
+			placeFlags(),
+			&cli.IntFlag{
+				Name:  "nodes",
+				Value: minNodes,
+				Usage: fmt.Sprintf("the `number` of nodes, "+
+					"%d to %d", minNodes, maxNodes),
+			},
+			&cli.BoolFlag{
+				Name: "channel",
+				Usage: "open a channel between A and B; it " +
+					"takes btcd and btcctl in bindir",
+			},
+		),
 		Action: p.up,
 	}
 }
@@ -50,7 +64,9 @@ func (p *program) up(ctx context.Context, cmd *cli.Command) error {
 			maxNodes)
 	}
 
-	return p.withLab(ctx, cmd, nodes, func(ctx context.Context,
+	cfg := labConfig{nodes: nodes, channel: cmd.Bool("channel")}
+
+	return p.withLab(ctx, cmd, cfg, func(ctx context.Context,
 		l *lab) error {
 
 		_, err := io.WriteString(p.stdout, guide(l))
@@ -79,6 +95,9 @@ func guide(l *lab) string {
 	for _, node := range l.Nodes {
 		guideNode(&b, l, node)
 	}
+	if l.hasChannel {
+		guideChain(&b, l)
+	}
 
 	alice, bob := l.Nodes[0], l.Nodes[1]
 	fmt.Fprintf(&b, `
@@ -104,9 +123,11 @@ socketcli-%[4]s pipe <socket_id>      # accepts the offer
 curl --cacert "$TLSCERT_%[1]s" -H "Grpc-Metadata-Macaroon: \
 $(od -An -v -tx1 "$MACAROON_%[1]s" | tr -d ' \n')" \
 "$REST_%[1]s/v1/socket/getinfo"
-
-# ^C takes everything down.
 `, alice.Name, bob.Name, suffix(alice), suffix(bob))
+	if l.hasChannel {
+		guideChannel(&b, l)
+	}
+	b.WriteString("\n# ^C takes everything down.\n")
 
 	return b.String()
 }
@@ -125,6 +146,34 @@ func guideNode(b *strings.Builder, l *lab, node *regtest.Node) {
 		shellQuote(shellJoin(l.socketcli(node))))
 	fmt.Fprintf(b, "alias lncli-%s=%s\n", suffix(node),
 		shellQuote(shellJoin(l.lncli(node))))
+}
+
+// guideChain writes what belongs to the chain.
+func guideChain(b *strings.Builder, l *lab) {
+	fmt.Fprintf(b, "\n# the chain; btcctl generate 1 mines a block\n"+
+		"alias btcctl=%s\n", shellQuote(shellJoin(l.btcctl())))
+}
+
+// guideChannel writes what the first two nodes can do because they have a
+// channel, and the third one cannot.
+func guideChannel(b *strings.Builder, l *lab) {
+	alice, bob := l.Nodes[0], l.Nodes[1]
+	fmt.Fprintf(b, `
+# %[1]s and %[2]s have a channel with each other. So %[2]s may ask %[1]s to
+# host a socket for it: offer.allowrequests=channel is the default.
+lncli-%[3]s listchannels
+socketcli-%[4]s send --mode request $PUBKEY_%[1]s
+socketcli-%[4]s offers                # the request, and the offer in return
+`, alice.Name, bob.Name, suffix(alice), suffix(bob))
+
+	if len(l.Nodes) > minNodes {
+		other := l.Nodes[minNodes]
+		fmt.Fprintf(b, `
+# %[2]s has no channel with %[1]s, which refuses.
+socketcli-%[3]s send --mode request $PUBKEY_%[1]s
+socketcli-%[3]s offers                # the request, and why it is refused
+`, alice.Name, other.Name, suffix(other))
+	}
 }
 
 // seconds renders a duration for people.

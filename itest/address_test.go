@@ -3,10 +3,13 @@
 package itest
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"net"
 	"net/http"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -73,4 +76,69 @@ func TestClientAddress(t *testing.T) {
 	)
 	require.ErrorIs(t, err, websocket.ErrBadHandshake)
 	require.Equal(t, http.StatusForbidden, resp.StatusCode)
+}
+
+// TestSeveralAddresses has a host whose first addresses are not its own, as it
+// is with a router that forwards nothing: it says so, and both ends of a pipe
+// come together at the address that works.
+func TestSeveralAddresses(t *testing.T) {
+	const elsewhere = "240.0.0.1"
+	ips := []string{elsewhere, "240.0.0.2", "::1"}
+	a, b := startNode(
+		t, "--relay.externalip="+ips[0], "--relay.externalip="+ips[1],
+		"--relay.externalip="+ips[2], "--relay.offerlocal",
+	), shared.b
+	require.NoError(t, a.Lnd.ConnectPeer(testContext(t), b.Lnd))
+
+	text := strings.Join(a.info(t).Warnings, "\n")
+	for _, ip := range ips[:2] {
+		require.Contains(t, text, "relay.externalip="+ip+" is no "+
+			"address of this machine, so that a router has to "+
+			"forward UDP and TCP 21000-21999 to ")
+	}
+	require.NotContains(t, text, "::1")
+	require.Empty(t, shared.a.info(t).Warnings)
+
+	for _, protocol := range []string{"tcp", "udp"} {
+		socket := a.start(t, &socketrpc.StartSocketRequest{
+			Protocol: protocol,
+		})
+		require.Equal(t, elsewhere, socket.Ip)
+		require.Equal(t, ips, socket.Ips[:3])
+		for _, ip := range socket.Ips[3:] {
+			require.True(t, net.ParseIP(ip).IsPrivate(), ip)
+		}
+		require.Equal(t, socket.Ips,
+			a.socketInfo(t, socket.SocketId).Ips)
+
+		onB := b.subscribe(t)
+		id := a.send(t, b, socket.SocketId)
+		onB.next(t, socketrpc.Event_OFFER_RECEIVED)
+		require.Equal(t, socket.Ips, b.offer(t, id).Ips)
+
+		onA := a.subscribe(t)
+		if protocol == "udp" {
+			pipe := b.pipe(t, id)
+			require.NoError(t, pipe.Start())
+			pinned := onA.next(t, socketrpc.Event_CLIENT_PINNED)
+			require.Contains(t, string(pinned.Data), "[::1]:")
+			require.NoError(t, pipe.Process.Kill())
+			require.Error(t, pipe.Wait())
+
+			continue
+		}
+
+		var got [2]bytes.Buffer
+		words := [2]string{"of the host", "of the far end"}
+		pipes := [2]*exec.Cmd{a.pipe(t, socket.SocketId), b.pipe(t, id)}
+		for i, pipe := range pipes {
+			pipe.Stdin = strings.NewReader(words[i])
+			pipe.Stdout = &got[i]
+			require.NoError(t, pipe.Start())
+		}
+		for i, pipe := range pipes {
+			require.NoError(t, pipe.Wait())
+			require.Equal(t, words[1-i], got[i].String())
+		}
+	}
 }

@@ -66,7 +66,7 @@ func hostileID() wire.ID {
 // to what was never asked, and what no node should send.
 func hostileMessage(i int) (wire.MsgType, []byte, error) {
 	var msg wire.Message
-	switch i % 9 {
+	switch i % 10 {
 	case 0, 1:
 		msg = &wire.Offer{
 			ID:       hostileID(),
@@ -104,12 +104,16 @@ func hostileMessage(i int) (wire.MsgType, []byte, error) {
 	case 7:
 		return wire.TypeClose, make([]byte, 60_000), nil
 
-	default:
+	case 8:
 		id := hostileID()
 
 		return wire.TypeOffer + 2, append(
 			[]byte{0, 1, 9, 2, wire.IDSize}, id[:]...,
 		), nil
+
+	// The node has no channel with us, and hosts for nobody else.
+	default:
+		msg = requestOf()
 	}
 	body, err := wire.Encode(msg)
 
@@ -183,7 +187,7 @@ func (n *node) explore(t *testing.T, victim *node) {
 
 	for reason, kind := range map[string]int{
 		"limit": 0, "unsolicited": 2, "malformed": 6, "oversized": 7,
-		"version": 8,
+		"version": 8, "policy": 9,
 	} {
 		before := victim.info(t).MessagesRefused[reason]
 		require.Eventually(t, func() bool {

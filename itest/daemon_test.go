@@ -124,6 +124,7 @@ func TestCannotHost(t *testing.T) {
 	_, err = n.client.SendSocket(
 		testContext(t), &socketrpc.SendSocketRequest{
 			Pubkey: shared.a.pubkey(),
+			Mode:   socketrpc.SendSocketRequest_OFFER,
 		},
 	)
 	requireCode(t, err, codes.FailedPrecondition, what)

@@ -308,9 +308,13 @@ func TestBadInput(t *testing.T) {
 		{"mode", send(&socketrpc.SendSocketRequest{
 			Pubkey: b, Mode: 9,
 		}), codes.InvalidArgument, "mode: 9"},
-		{"request", send(&socketrpc.SendSocketRequest{
+		{"request of a socket", send(&socketrpc.SendSocketRequest{
 			Pubkey: b, Mode: socketrpc.SendSocketRequest_REQUEST,
-		}), codes.Unimplemented, "mode"},
+			SocketId: unknown,
+		}), codes.InvalidArgument, "socket_id: must not be set"},
+		{"label of an offer", send(&socketrpc.SendSocketRequest{
+			Pubkey: b, Label: "label",
+		}), codes.InvalidArgument, "label: is for a request"},
 		{"bad socket id", send(&socketrpc.SendSocketRequest{
 			Pubkey: b, SocketId: "ab",
 		}), codes.InvalidArgument, "socket_id: 2 hex digits"},

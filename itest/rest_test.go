@@ -108,7 +108,13 @@ var offerKeys = []string{
 	"id", "direction", "state", "is_request", "peer_pubkey", "host_pubkey",
 	"protocol", "ip", "port1", "port2", "label", "reply_to_id", "socket_id",
 	"created_at", "expires_at", "reason", "leg", "admission", "peer_alias",
-	"next",
+	"next", "ips", "both_legs", "parent_id", "limits",
+}
+
+// policyKeys are the JSON names of a policy.
+var policyKeys = []string{
+	"allow_requests", "open_for", "max_hosted", "max_per_node",
+	"max_lifetime", "max_bandwidth", "node_bandwidth", "total_bandwidth",
 }
 
 // legKeys are the JSON names of a leg.
@@ -142,7 +148,7 @@ func TestREST(t *testing.T) {
 	)
 	requireKeys(
 		t, started, "protocol", "ip", "port1", "port2", "socket_id",
-		"token1", "token2", "admission",
+		"token1", "token2", "admission", "ips",
 	)
 	require.IsType(t, "", started["port1"])
 	socketID := started["socket_id"].(string)
@@ -154,6 +160,7 @@ func TestREST(t *testing.T) {
 			t, socket, "socket_id", "protocol", "ip", "label",
 			"is_default", "created_at", "expires_at", "leg1",
 			"leg2", "admission", "limits", "state", "reason",
+			"ips", "peer_pubkey", "request_id",
 		)
 		info := socket.(map[string]any)
 		requireKeys(t, info["leg1"], legKeys...)
@@ -227,6 +234,24 @@ func TestREST(t *testing.T) {
 		`{"socket_id":"`+socketID+`"}`,
 	)
 	requireKeys(t, stopped)
+
+	policy := a.rest(t, http.MethodGet, "/v1/socket/policy", "")
+	requireKeys(
+		t, policy, "policy", "is_set", "num_hosted", "requests_refused",
+	)
+	requireKeys(t, policy["policy"], policyKeys...)
+	updated := a.rest(
+		t, http.MethodPost, "/v1/socket/policy",
+		`{"allow_requests":{"words":["none"]},"max_hosted":7}`,
+	)
+	requireKeys(t, updated, "policy")
+	requireKeys(t, updated["policy"], policyKeys...)
+	require.Equal(t, []any{"none"},
+		updated["policy"].(map[string]any)["allow_requests"])
+	reset := a.rest(
+		t, http.MethodPost, "/v1/socket/policy", `{"reset":true}`,
+	)
+	require.Equal(t, policy["policy"], reset["policy"])
 }
 
 // TestRESTErrors checks how REST refuses.

@@ -76,8 +76,10 @@ func (d *socketDefaults) hosted(order *offer.Order,
 	protocol := relay.Protocol(order.Protocol)
 	most := d.limits(protocol)
 
-	// How fast and how long is for the policy to say.
+	// How fast and how long is for the policy to say: who is asked to come
+	// may take longer than a socket of our own would wait.
 	bandwidth := cmp.Or(asked.Bandwidth, most.Bandwidth)
+	idle := cmp.Or(asked.IdleTimeout, uint64(d.idle/time.Second))
 	lifetime := cmp.Or(asked.Lifetime, uint64(d.lifetime/time.Second))
 
 	limits := relay.Limits{
@@ -93,7 +95,7 @@ func (d *socketDefaults) hosted(order *offer.Order,
 		Protocol:    protocol,
 		Admission:   relay.Admission(order.Admission),
 		Limits:      limits,
-		IdleTimeout: withinTime(asked.IdleTimeout, d.idle),
+		IdleTimeout: withinTime(idle, order.MaxLifetime),
 		ExpiresAt:   now.Add(withinTime(lifetime, order.MaxLifetime)),
 	}
 }

@@ -421,7 +421,7 @@ func TestHostedOptions(t *testing.T) {
 	opts = defaults.hosted(&order, now)
 	require.Equal(t, 50, opts.Limits.Pairs)
 	require.Zero(t, opts.Limits.Packets)
-	require.Positive(t, opts.IdleTimeout)
+	require.Equal(t, time.Hour, opts.IdleTimeout)
 	require.Equal(t, now.Add(time.Hour), opts.ExpiresAt)
 
 	// What has no limit here has the policy's.
@@ -429,5 +429,6 @@ func TestHostedOptions(t *testing.T) {
 	order.Limits, order.MaxBandwidth = offer.SocketLimits{}, 2000
 	opts = defaults.hosted(&order, now)
 	require.EqualValues(t, 2000, opts.Limits.Bandwidth)
+	require.Equal(t, time.Hour, opts.IdleTimeout)
 	require.Equal(t, now.Add(time.Hour), opts.ExpiresAt)
 }

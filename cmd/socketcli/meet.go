@@ -38,6 +38,9 @@ one, keep leg 1 of it, pass leg 2 on to the node with this public key, and wait
 until that has accepted. The host must allow requests of this node, see
 "socketcli policy"; of the other node it learns nothing from this one.
 
+Without --idle_timeout the host is asked to keep an idle socket for as long as
+--timeout says, within the limits of its policy.
+
 What is done, and what others have done, is told on stderr. The response comes
 at the end: the ids of the socket, of the host's offer, and of the one that
 passes leg 2 on; where the socket is; and the token of leg 1, if it needs one.
@@ -132,6 +135,7 @@ func parseMeet(cmd *cli.Command) (*meetOptions, error) {
 	if err := parseAsked(cmd, asked); err != nil {
 		return nil, err
 	}
+	awaitUse(asked, timeout)
 
 	return &meetOptions{
 		peer:    peer,
@@ -140,6 +144,18 @@ func parseMeet(cmd *cli.Command) (*meetOptions, error) {
 		noWait:  cmd.Bool(noWaitFlag),
 		asked:   asked,
 	}, nil
+}
+
+// awaitUse asks for a socket that waits for its clients as long as the command
+// does, unless the command line says something else.
+func awaitUse(asked *socketrpc.SendSocketRequest, timeout time.Duration) {
+	if asked.GetLimits() == nil {
+		asked.Limits = &socketrpc.SocketLimits{}
+	}
+	if asked.GetLimits().IdleTimeout == nil {
+		idle := uint64(timeout / time.Second)
+		asked.Limits.IdleTimeout = &idle
+	}
 }
 
 // parseKey checks that value is the public key of a node in hex, as far as that

@@ -182,7 +182,10 @@ func TestMeet(t *testing.T) {
 		Mode:     socketrpc.SendSocketRequest_REQUEST,
 		BothLegs: true,
 		Label:    "game",
-		Limits:   &socketrpc.SocketLimits{Lifetime: proto.Uint64(7200)},
+		Limits: &socketrpc.SocketLimits{
+			Lifetime:    proto.Uint64(7200),
+			IdleTimeout: proto.Uint64(1200),
+		},
 		Expiry:   asked.GetExpiry(),
 	}, asked), "%v", asked)
 

@@ -75,7 +75,7 @@ fuzz: ## Fuzz every decoder that a stranger can reach, each for FUZZTIME
 .PHONY: itest
 itest: nodes build ## Run the integration tests: real lnds, real binaries
 	CGO_ENABLED=0 $(GO_TEST) -tags "$(TAGS) itest" -count=1 -timeout 20m \
-		./internal/regtest ./itest
+		./internal/regtest ./internal/compare ./itest
 
 # How often make soak kills socketd.
 KILLS ?= 100

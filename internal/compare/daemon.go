@@ -54,12 +54,18 @@ func startSocketd(ctx context.Context, s *stage, guarded bool) (relay, error) {
 		return nil, err
 	}
 
+	dir := s.file("socketd")
+	cert, err := s.copyCert(dir)
+	if err != nil {
+		return nil, err
+	}
+
 	socketd, err := regtest.StartSocketd(ctx, regtest.SocketdConfig{
 		Name:            "compared",
 		BinDir:          pinned,
-		Dir:             s.file("socketd"),
+		Dir:             dir,
 		LndAddr:         s.lnd.RPCAddr(),
-		LndTLSPath:      s.lnd.TLSCertPath(),
+		LndTLSPath:      cert,
 		LndMacaroonPath: s.macaroonFile(),
 		Args:            daemonArgs(guarded),
 	})
@@ -97,6 +103,19 @@ func (s *stage) startLnd(ctx context.Context) error {
 	s.lnd = lnd
 
 	return nil
+}
+
+// copyCert returns a copy of lnd's certificate that is a daemon's own. Several
+// run beside the lnd at once, which they would refuse if they could see it:
+// both would answer the same messages. Here nobody sends any.
+func (s *stage) copyCert(dir string) (string, error) {
+	cert, err := os.ReadFile(s.lnd.TLSCertPath())
+	if err != nil {
+		return "", err
+	}
+	path := dir + "-lnd.cert"
+
+	return path, os.WriteFile(path, cert, 0o600)
 }
 
 // macaroonFile holds the macaroon that the daemon uses towards lnd.

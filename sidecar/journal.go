@@ -209,7 +209,7 @@ func countSocket(b *store.Batch, k *knownSocket) {
 			b.Pins = append(b.Pins, pin)
 		}
 
-		addCounters(leg, &k.before[i])
+		addCounters(leg, k.before, num)
 		counters := keptCounters(socket.ID(), num, leg)
 		if !sameCounters(&counters, &k.counters[i]) {
 			b.Counters = append(b.Counters, counters)

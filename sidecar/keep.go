@@ -129,20 +129,31 @@ func keptCounters(id relay.ID, leg relay.Leg,
 		BytesOut:   stats.BytesOut,
 		Accepted:   stats.Accepted,
 		Resets:     stats.Resets,
-		Drops:      make(map[string]uint64),
 		LastSeen:   stats.LastSeen,
 	}
 	for reason, n := range stats.Drops {
-		if n > 0 {
-			c.Drops[reason.String()] = n
+		if n == 0 {
+			continue
 		}
+		if c.Drops == nil {
+			c.Drops = make(map[string]uint64)
+		}
+		c.Drops[reason.String()] = n
 	}
 
 	return c
 }
 
-// addCounters adds what a leg had counted before the last start to its stats.
-func addCounters(stats *relay.LegStats, before *store.Counters) {
+// addCounters adds what a leg had counted before the last start, if it was
+// there, to its stats.
+func addCounters(stats *relay.LegStats, both *[2]store.Counters,
+	leg relay.Leg) {
+
+	if both == nil {
+		return
+	}
+	before := &both[leg-relay.Leg1]
+
 	stats.PacketsIn += before.PacketsIn
 	stats.BytesIn += before.BytesIn
 	stats.PacketsOut += before.PacketsOut

@@ -261,7 +261,7 @@ func TestSendInvalid(t *testing.T) {
 		"label: is for a":     {Label: "x"},
 		"admission: is for a": {Admission: "open"},
 		"limits: is for a":    {Limits: &socketrpc.SocketLimits{}},
-		"limits.bandwidth: 0 is not": limits(&socketrpc.SocketLimits{
+		"limits.bandwidth: 0 is no": limits(&socketrpc.SocketLimits{
 			Bandwidth: proto.Uint64(0),
 		}),
 		"limits.total_bytes: ": limits(&socketrpc.SocketLimits{

@@ -177,9 +177,11 @@ func (k *keeper) expired(batch *store.Batch, s *store.Kept) error {
 func (k *keeper) restoreOne(batch *store.Batch, s *store.Kept,
 	live map[offer.ID][]offer.Record) error {
 
+	// Not all that was read of it is kept.
+	before := s.Counters
 	known := &knownSocket{
 		written:  make(chan struct{}),
-		before:   s.Counters,
+		before:   &before,
 		kept:     s.Socket,
 		pins:     s.Pins,
 		counters: s.Counters,

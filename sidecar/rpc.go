@@ -217,8 +217,8 @@ func (r *rpcServer) marshalSocket(v *socketView) *socketrpc.SocketInfo {
 	if v.socket != nil {
 		stats = v.socket.Stats()
 	}
-	addCounters(&stats.Leg1, &v.before[0])
-	addCounters(&stats.Leg2, &v.before[1])
+	addCounters(&stats.Leg1, v.before, relay.Leg1)
+	addCounters(&stats.Leg2, v.before, relay.Leg2)
 
 	return &socketrpc.SocketInfo{
 		SocketId:  kept.ID.String(),

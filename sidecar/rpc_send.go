@@ -192,16 +192,23 @@ func parseAsked(req *socketrpc.SocketLimits,
 		{"lifetime", req.Lifetime, &limits.Lifetime},
 		{"pairs", pairs, &limits.Pairs},
 	} {
-		if limit.from == nil {
-			continue
-		}
-		if *limit.from == 0 || *limit.from > maxQuantity {
+		switch {
+		case limit.from == nil:
+
+		case *limit.from == 0:
+			return limits, invalid("limits."+limit.name, "0 is no "+
+				"limit, without which no node hosts for "+
+				"another one; leave it out for the other "+
+				"node's choice")
+
+		case *limit.from > maxQuantity:
 			return limits, invalid("limits."+limit.name, "%d is "+
-				"not 1 to %d: no node hosts without a limit; "+
-				"leave it out for the other node's choice",
+				"too large, at most %d is possible",
 				*limit.from, int64(maxQuantity))
+
+		default:
+			*limit.to = *limit.from
 		}
-		*limit.to = *limit.from
 	}
 
 	switch {

@@ -61,9 +61,9 @@ type sockets struct {
 
 // knownSocket is a socket that is in the database.
 type knownSocket struct {
-	// before is what the legs had counted before the last start. It is
-	// immutable.
-	before [2]store.Counters
+	// before is what the legs had counted before the last start, nil for a
+	// socket that was opened since. It is immutable.
+	before *[2]store.Counters
 
 	// written is closed when it is in the database. It is known a moment
 	// before: whoever is told of it must find it.
@@ -377,7 +377,7 @@ func (s *sockets) list() []socketView {
 		}
 		views = append(views, socketView{
 			kept:      k.kept,
-			before:    &k.before,
+			before:    k.before,
 			socket:    k.socket,
 			isDefault: id == s.defaultID,
 		})

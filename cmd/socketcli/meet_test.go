@@ -186,7 +186,7 @@ func TestMeet(t *testing.T) {
 			Lifetime:    proto.Uint64(7200),
 			IdleTimeout: proto.Uint64(1200),
 		},
-		Expiry:   asked.GetExpiry(),
+		Expiry: asked.GetExpiry(),
 	}, asked), "%v", asked)
 
 	// Others ask and are answered as well.

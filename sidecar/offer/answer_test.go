@@ -177,3 +177,37 @@ func TestAnswerRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestHostedNotEnded checks that a hosted socket that cannot be ended is ended
+// later, and that nobody tries for ever when what it belonged to is forgotten.
+func TestHostedNotEnded(t *testing.T) {
+	inWorld(t, func(w *world) {
+		t := w.t
+		host, asker := w.add(alice), w.add(bob)
+		end := func() {
+			t.Helper()
+			request := w.request(asker, inquiry(alice))
+			_, err := asker.EndRemote(
+				t.Context(), request.SocketID, "",
+			)
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+
+		host.host.setCloseErr(errDoor)
+		end()
+		require.Len(t, host.host.sockets(), 1)
+		host.host.setCloseErr(nil)
+		time.Sleep(storeRetry)
+		synctest.Wait()
+		require.Empty(t, host.host.sockets())
+
+		host.host.setCloseErr(errDoor)
+		end()
+		time.Sleep(2 * MaxLifetime)
+		require.Empty(t, w.list(host))
+		require.Len(t, host.host.sockets(), 1)
+		host.host.stop(host.host.sockets()[0])
+		w.requireNone(host)
+	})
+}

@@ -199,10 +199,15 @@ func (m *Manager) order(ctx context.Context, key offerKey) (Order, bool,
 	return order, isDue, err
 }
 
-// cannotMeet rejects a request whose socket could not be opened, unless it is
-// over. The caller holds mu.
+// cannotMeet rejects a request whose socket could not be opened or offered,
+// unless it is over. The caller holds mu.
 func (m *Manager) cannotMeet(ctx context.Context, r Record,
 	openErr error) error {
+
+	// Whoever took it back is not told.
+	if r.Ended() {
+		return nil
+	}
 
 	text := textNotOpened
 	if errors.Is(openErr, ErrNoRoom) {

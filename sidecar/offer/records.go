@@ -209,7 +209,11 @@ func (m *Manager) forget(ctx context.Context, r Record) error {
 		return err
 	}
 	m.gone(r)
-	m.follow(ctx, r.Offer)
+
+	// Of one that has ended that was done when it did.
+	if !r.Ended() {
+		m.follow(ctx, r.Offer)
+	}
 
 	return nil
 }
@@ -290,7 +294,12 @@ func (m *Manager) setTimer(key offerKey, at time.Time) {
 // that nobody used, and forgets one that has ended. The caller holds mu.
 func (m *Manager) offerDue(ctx context.Context, key offerKey) error {
 	r, err := m.deps.Store.Get(ctx, key.peer, key.id)
-	if err != nil {
+	switch {
+	// Its socket was to be ended once more when it was forgotten.
+	case errors.Is(err, ErrNotFound):
+		return nil
+
+	case err != nil:
 		return fmt.Errorf("get offer: %w", err)
 	}
 

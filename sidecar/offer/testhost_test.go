@@ -32,10 +32,11 @@ type testHost struct {
 	open  map[ID]Order
 	ended map[ID]bool
 
-	// err is what opening fails with, and hold is waited for before, if
-	// they are set.
-	err  error
-	hold chan struct{}
+	// err is what opening fails with, closeErr what closing does, and hold
+	// is waited for before a socket is opened, if they are set.
+	err      error
+	closeErr error
+	hold     chan struct{}
 
 	// closed is called with each socket that ends, if it is set.
 	closed func(ID)
@@ -119,6 +120,13 @@ func (h *testHost) Open(ctx context.Context, order Order) (Hosted, error) {
 
 // Close ends a socket.
 func (h *testHost) Close(_ context.Context, socketID ID) error {
+	h.mu.Lock()
+	err := h.closeErr
+	h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+
 	if h.stop(socketID) {
 		h.mu.Lock()
 		h.ended[socketID] = true
@@ -143,6 +151,14 @@ func (h *testHost) stop(socketID ID) bool {
 	}
 
 	return isOpen
+}
+
+// setCloseErr sets what closing fails with.
+func (h *testHost) setCloseErr(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.closeErr = err
 }
 
 // setErr sets what opening fails with.

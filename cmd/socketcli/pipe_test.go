@@ -74,6 +74,8 @@ func newPipeWorld(t *testing.T, protocol, admission string,
 	w.offers(w.offer)
 	w.respond(socketrpc.Socket_AcceptOffer_FullMethodName, accepted)
 	w.respond(socketrpc.Socket_StartSocket_FullMethodName, own)
+	w.respond(socketrpc.Socket_GetInfo_FullMethodName,
+		&socketrpc.GetInfoResponse{ExternalIp: ownIP})
 
 	return w
 }

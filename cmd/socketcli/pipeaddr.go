@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 
 	relay "github.com/socketd/socketd/relay/client"
 	"github.com/socketd/socketd/relay/globalip"
+	"github.com/socketd/socketd/socketrpc"
 )
 
 const (
@@ -42,25 +44,14 @@ func joinHostPort(ip, port string) string {
 
 // offeredAddrs returns which of the addresses that an offer names are tried, in
 // their order. Those that no other node may lead this machine to are left out,
-// unless the user allows them. It is an error if none is left.
+// also those in networks of its own, unless the user allows them. It is an
+// error if none is left.
 func offeredAddrs(match *pipeMatch, named []netip.AddrPort,
-	allowPrivate bool) ([]netip.AddrPort, error) {
+	own []netip.Prefix, allowPrivate bool) ([]netip.AddrPort, error) {
 
 	good := make([]netip.AddrPort, 0, len(named))
-	if allowPrivate {
-		for _, addr := range named {
-			good = addOnce(good, addr)
-		}
-
-		return firstTries(good), nil
-	}
-
-	own, err := attachedNetworks()
-	if err != nil {
-		return nil, err
-	}
 	for _, addr := range named {
-		if isPublic(addr, own) {
+		if allowPrivate || isPublic(addr, own) {
 			good = addOnce(good, addr)
 		}
 	}
@@ -110,6 +101,27 @@ func isPublic(addr netip.AddrPort, own []netip.Prefix) bool {
 		!slices.ContainsFunc(own, func(network netip.Prefix) bool {
 			return network.Contains(ip)
 		})
+}
+
+// ownNetworks returns the networks that are this machine's own: those that it
+// is in, and the address at which others reach the node.
+func (c *client) ownNetworks(ctx context.Context) ([]netip.Prefix, error) {
+	own, err := attachedNetworks()
+	if err != nil {
+		return nil, err
+	}
+	info, err := c.GetInfo(ctx, &socketrpc.GetInfoRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask for this node's own address: %w",
+			err)
+	}
+
+	addr, err := netip.ParseAddr(info.GetExternalIp())
+	if err == nil {
+		own = append(own, netip.PrefixFrom(addr, addr.BitLen()))
+	}
+
+	return own, nil
 }
 
 // attachedNetworks returns the networks that this machine's interfaces are in.

@@ -20,6 +20,9 @@ var hostileIPs = strings.Fields(`
 	192.0.2.7 198.18.0.1 198.51.100.1 203.0.113.1 2001:db8::1
 `)
 
+// ownIP is the address at which the node of the tests hosts.
+const ownIP = "9.9.9.9"
+
 // withIPs makes the world's offer, and its socket, have several addresses.
 func (w *pipeWorld) withIPs(ips ...string) *pipeWorld {
 	w.offer.Ips = ips
@@ -120,12 +123,25 @@ func TestOfferedAddrs(t *testing.T) {
 			t.Parallel()
 
 			got, err := offeredAddrs(
-				match, atPort(test.named), test.allowPrivate,
+				match, atPort(test.named), nil,
+				test.allowPrivate,
 			)
 			require.NoError(t, err)
 			require.Equal(t, atPort(test.want), got)
 		})
 	}
+}
+
+// TestPipeOwn checks that no offer leads a program to the address at which this
+// node hosts.
+func TestPipeOwn(t *testing.T) {
+	leg := netip.MustParseAddrPort(ownIP + ":21000")
+	w := newPipeWorld(t, protocolTCP, admissionOpen, leg)
+	got := w.runCLI(t, "pipe", pipeOffer)
+	require.Equal(t, exitFailed, got.code)
+	require.Contains(t, got.stderr, "names "+leg.String()+", which is no "+
+		"public address outside of this machine's networks")
+	require.Empty(t, got.stdout)
 }
 
 // TestPipeHostile checks that no offer leads a program to this machine or the

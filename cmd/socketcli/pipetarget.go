@@ -183,8 +183,14 @@ func (c *client) pipeTarget(ctx context.Context, match *pipeMatch,
 	}
 
 	if match.isOffer {
+		var own []netip.Prefix
+		if !opts.allowPrivate {
+			if own, err = c.ownNetworks(ctx); err != nil {
+				return nil, err
+			}
+		}
 		target.addrs, err = offeredAddrs(
-			match, target.addrs, opts.allowPrivate,
+			match, target.addrs, own, opts.allowPrivate,
 		)
 		if err != nil {
 			return nil, err

@@ -35,15 +35,7 @@ type Connector interface {
 // connectDelay returns how long after the start of an attempt to connect to a
 // peer the next one may start, if the peer could not be reached some times.
 func connectDelay(attempts int) time.Duration {
-	delay := connectMin
-	for range attempts - 1 {
-		delay *= 2
-		if delay >= connectMax {
-			return connectMax
-		}
-	}
-
-	return delay
+	return backoff(attempts, connectMin, connectMax)
 }
 
 // dial is what is known of the attempts to have a peer connected.

@@ -41,7 +41,7 @@ func (m *Manager) followed(o Offer, err error) {
 		return
 	}
 	m.storeFailed(err)
-	m.setTimer(o.key(), later(time.Now(), o.EndedAt).Add(storeRetry))
+	m.setTimer(o.key(), time.Now().Add(storeRetry))
 }
 
 // endChildren ends the offers that pass on a leg of one that has ended. The

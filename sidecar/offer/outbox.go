@@ -24,11 +24,17 @@ const (
 
 // retryDelay returns how long to wait after a message was sent some times.
 func retryDelay(attempts int) time.Duration {
-	delay := retryMin
+	return backoff(attempts, retryMin, retryMax)
+}
+
+// backoff returns how long to wait after some attempts: the shortest time after
+// the first one, twice as long after every other, up to the longest.
+func backoff(attempts int, shortest, longest time.Duration) time.Duration {
+	delay := shortest
 	for range attempts - 1 {
 		delay *= 2
-		if delay >= retryMax {
-			return retryMax
+		if delay >= longest {
+			return longest
 		}
 	}
 

@@ -46,7 +46,20 @@ func (m *Manager) onOffer(ctx context.Context, in inbound,
 		return m.onAnswer(ctx, in, msg, r)
 	}
 
-	err = m.makeRoom(ctx, r.Offer)
+	reason, accept := m.accepts(r.Peer)
+
+	return m.admit(ctx, in, msg, r, acceptance{
+		accept: accept,
+		reason: reason,
+	})
+}
+
+// admit records an offer of a peer and acknowledges it, or turns it down if
+// there is no room. The caller holds mu.
+func (m *Manager) admit(ctx context.Context, in inbound, msg *wire.Offer,
+	r Record, a acceptance) error {
+
+	err := m.makeRoom(ctx, r.Offer)
 	switch {
 	case errors.Is(err, ErrLimit):
 		return m.turnDown(
@@ -56,10 +69,7 @@ func (m *Manager) onOffer(ctx context.Context, in inbound,
 	case err != nil:
 		return err
 	}
-
-	reason, accept := m.accepts(r.Peer)
-	err = m.takeIn(ctx, r, acceptance{accept: accept, reason: reason})
-	if err != nil {
+	if err := m.takeIn(ctx, r, a); err != nil {
 		return err
 	}
 	m.ack(in, msg.ID)
@@ -259,28 +269,11 @@ func (m *Manager) onAnswer(ctx context.Context, in inbound, msg *wire.Offer,
 		)
 	}
 
-	err = m.makeRoom(ctx, r.Offer)
-	switch {
-	case errors.Is(err, ErrLimit):
-		return m.turnDown(
-			ctx, in, msg, refusedLimit, wire.CodeLimit, "",
-		)
-
-	case err != nil:
-		return err
-	}
-
-	err = m.takeIn(ctx, r, acceptance{
+	return m.admit(ctx, in, msg, r, acceptance{
 		accept:  true,
 		reason:  reasonAnswer,
 		request: &request,
 	})
-	if err != nil {
-		return err
-	}
-	m.ack(in, r.ID)
-
-	return nil
 }
 
 // isMetBy tells whether an offer of a peer is what a request asked it for.

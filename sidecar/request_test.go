@@ -7,6 +7,7 @@ import (
 
 	"github.com/socketd/socketd/relay"
 	"github.com/socketd/socketd/sidecar/offer"
+	"github.com/socketd/socketd/sidecar/wire"
 	"github.com/socketd/socketd/socketrpc"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -153,6 +154,55 @@ func TestAutoRequests(t *testing.T) {
 			Mode:   socketrpc.SendSocketRequest_OFFER,
 		})
 	requireStatus(t, err, codes.FailedPrecondition, "set relay.externalip")
+}
+
+// TestCannotHostRequests checks that a node without an address refuses every
+// request, and says why.
+func TestCannotHostRequests(t *testing.T) {
+	t.Parallel()
+
+	servers := newServers(t, 2, "--relay.externalip=",
+		"--offer.allowrequests=any")
+	_, event := servers[1].request(askFor(servers[0]))
+	require.Equal(t, socketrpc.Event_REQUEST_REJECTED, event.Type)
+	require.Equal(t, "policy none: this node cannot host sockets",
+		event.Reason)
+}
+
+// TestRequestOfSilent checks a hosted socket whose requester says nothing more:
+// it is counted against it at once, and its use is the acceptance of the offer.
+func TestRequestOfSilent(t *testing.T) {
+	t.Parallel()
+
+	silent, err := parsePubKey(testKeys[1], offer.PubKey{})
+	require.NoError(t, err)
+	host := newServers(t, 1, "--offer.allowrequests=any",
+		"--offer.openfor="+testKeys[1])[0]
+	body, err := wire.Encode(&wire.Request{
+		ID: wire.ID{1}, Protocol: wire.ProtocolUDP, Legs: wire.Leg2,
+		Expiry: uint64(time.Now().Add(time.Hour).Unix()),
+	})
+	require.NoError(t, err)
+	host.offers.Receive(silent, uint32(wire.TypeRequest), body)
+	started := host.await(0, func(e *socketrpc.Event) bool {
+		return e.Type == socketrpc.Event_SOCKET_STARTED
+	})
+
+	// The offer is made after the socket is told of.
+	var info *socketrpc.SocketInfo
+	require.Eventually(t, func() bool {
+		info = host.info(started.SocketId)
+
+		return info.RequestId != ""
+	}, testTimeout, time.Millisecond)
+	require.Equal(t, testKeys[1], info.PeerPubkey)
+
+	_, err = host.dialLeg(info.Leg2.Port).Write(nil)
+	require.NoError(t, err)
+	used := host.await(0, func(e *socketrpc.Event) bool {
+		return e.Type == socketrpc.Event_OFFER_ACCEPTED
+	})
+	require.Equal(t, started.SocketId, used.SocketId)
 }
 
 // sockets returns the sockets of a server.

@@ -265,6 +265,49 @@ func TestMeetingRestart(t *testing.T) {
 	}
 }
 
+// TestMeetingStoreFails checks that what follows from an end is done later if
+// the store fails in between, in both directions.
+func TestMeetingStoreFails(t *testing.T) {
+	ends := map[string]func(w *world, m *meeting) error{
+		"host": func(w *world, m *meeting) error {
+			return m.host.SocketClosed(
+				w.t.Context(), m.hosted.SocketID, "idle",
+			)
+		},
+		"friend": func(w *world, m *meeting) error {
+			_, err := m.friend.Reject(
+				w.t.Context(), m.passed.ID, "no",
+			)
+
+			return err
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				m := w.meet()
+				m.asker.stop()
+				s := newFailingStore()
+				s.Store = m.asker.store
+				m.asker = w.addWith(anna, DefaultLimits(), s)
+				synctest.Wait()
+
+				// The first end is written, the other is not.
+				s.setAfter("Put", 1)
+				require.NoError(w.t, end(w, m))
+				synctest.Wait()
+				require.NotEqual(w.t,
+					w.get(m.asker, m.hosted.ID).Ended(),
+					w.get(m.asker, m.passed.ID).Ended())
+
+				s.set()
+				time.Sleep(storeRetry)
+				w.requireOver(m)
+			})
+		})
+	}
+}
+
 // TestPassOnTwice checks that a leg is passed on to one node, once.
 func TestPassOnTwice(t *testing.T) {
 	inWorld(t, func(w *world) {
